@@ -1,0 +1,30 @@
+# Everything the book needs lives in .venv, node_modules and _build beside this file.
+PYTHON ?= python3
+# Optional: the address of a package index with CPU-only torch wheels (see README.md).
+TORCH_INDEX ?=
+# Optional: the port of `make serve` (8000) or `make lab` (8888).
+PORT ?=
+# Optional: more arguments for pytest, for example ARGS="-k planning -x".
+ARGS ?=
+export TORCH_INDEX PORT ARGS
+
+.DEFAULT_GOAL := help
+TARGETS := book test lab serve bench-book lock clean distclean
+.PHONY: help $(TARGETS)
+
+help:
+	@echo "make book        install what is needed, then execute and build the book into _build/html"
+	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
+	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
+	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"
+	@echo "make bench-book  measure the build and the pages"
+	@echo "make lock        resolve requirements-dev.txt anew and write constraints.txt"
+	@echo "make clean       remove what was built; make distclean also what was installed"
+	@echo
+	@echo "Variables: PYTHON=python3.12  TORCH_INDEX=<address of CPU-only torch wheels>  PORT=8001"
+
+$(TARGETS):
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "$(PYTHON) was not found. The book needs Python 3.11 or newer: make $@ PYTHON=<its path>" >&2; \
+	  exit 1; }
+	@"$(PYTHON)" tools/run.py $@

@@ -1,0 +1,69 @@
+/* Explorers: figures whose sliders answer without a kernel.
+
+   The page holds the frame shown first as SVG, and beside it a pack of all frames: a vocabulary of
+   SVG tags, one frame as numbers into it, and every frame as splices [start, count, numbers] of
+   that one. Frames are ordered with the last slider fastest. See rl_helpers/explore.py. */
+(function () {
+  "use strict";
+
+  function unpack(pack, index) {
+    const tags = [];
+    let at = 0;
+    const copy = (numbers) => numbers.forEach((n) => tags.push(pack.vocabulary[n]));
+    for (const [start, count, numbers] of pack.frames[index]) {
+      copy(pack.base.slice(at, start));
+      copy(numbers);
+      at = start + count;
+    }
+    copy(pack.base.slice(at));
+    return tags.join("");
+  }
+
+  function checked(pack, sliders) {
+    const frames = pack.values.reduce((product, values) => product * values.length, 1);
+    if (pack.values.length !== sliders.length) throw new Error("one list of values per slider");
+    if (pack.frames.length !== frames || pack.alts.length !== frames)
+      throw new Error(`${frames} frames and alt texts, got ${pack.frames.length} and ${pack.alts.length}`);
+    return pack;
+  }
+
+  function explorer(element) {
+    const figure = element.querySelector(".explore-figure");
+    const controls = element.querySelector(".explore-controls");
+    if (!controls) return; // a plain figure
+    const sliders = [...controls.querySelectorAll("input[type=range]")];
+    const pack = checked(JSON.parse(element.querySelector(".explore-pack").textContent), sliders);
+    const drawn = new Map(); // frames as SVG, once they were shown
+
+    // Everything that moves a slider goes through here: a reader's hand now, a timer if ever.
+    function show() {
+      let index = 0;
+      sliders.forEach((slider, i) => {
+        const value = pack.values[i][slider.value];
+        slider.setAttribute("aria-valuetext", value);
+        slider.parentElement.querySelector("output").textContent = value;
+        slider.style.setProperty("--at", slider.value / slider.max);
+        index = index * pack.values[i].length + Number(slider.value);
+      });
+      if (!drawn.has(index)) drawn.set(index, unpack(pack, index));
+      figure.innerHTML = drawn.get(index);
+      figure.setAttribute("aria-label", pack.alts[index]);
+    }
+
+    sliders.forEach((slider) => {
+      slider.style.setProperty("--at", slider.value / slider.max);
+      slider.addEventListener("input", show);
+    });
+    controls.hidden = false;
+    // The browser may have kept the sliders where the reader left them.
+    if (sliders.some((slider) => slider.value !== slider.defaultValue)) show();
+  }
+
+  document.querySelectorAll("[data-explore]").forEach((element) => {
+    try {
+      explorer(element);
+    } catch (error) {
+      console.error(`Explorer ${element.dataset.explore} has a malformed pack: ${error.message}`);
+    }
+  });
+})();

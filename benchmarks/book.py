@@ -1,0 +1,268 @@
+"""Measure the book's build, pages, sliders and planner: make bench-book.
+
+Prints one table: what was measured, and the figure to reach. The book is built in a copy, so
+that nothing of the working folder is touched.
+"""
+
+import contextlib
+import functools
+import gzip
+import http.server
+import os
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from playwright.sync_api import Browser, Page, Response, sync_playwright
+
+from tools import chromium
+from tools.environment import ROOT, variables
+
+SKIPPED = shutil.ignore_patterns(
+    ".git", ".venv", "node_modules", "_build", ".*_cache", ".hypothesis", "*.egg-info"
+)
+EDIT = "\n```{code-cell} ipython3\n:tags: [remove-cell]\nedited = True\n```\n"
+PACK = re.compile(
+    r'<script type="application/json" class="explore-pack">(.*?)</script>', re.DOTALL
+)
+EXPLORER = re.compile(r'<div class="explore" data-explore="([^"]+)"')
+MEGABYTE = 2**20
+LOADS, PRESSES = 5, 60
+
+# From the key's own time stamp until the frame that shows the changed figure has been rendered: a
+# message sent while a frame is prepared arrives after its layout and paint. A key that changes no
+# figure is not counted.
+TIMER = """
+window.times = [];
+let pressed = 0;
+addEventListener("keydown", (event) => { pressed = event.timeStamp; }, true);
+const watcher = new MutationObserver(() => requestAnimationFrame(() => {
+  const channel = new MessageChannel(), start = pressed;
+  channel.port1.onmessage = () => times.push(performance.now() - start);
+  channel.port2.postMessage(null);
+}));
+addEventListener("load", () => document.querySelectorAll(".explore-figure").forEach(
+  (figure) => watcher.observe(figure, {childList: true, subtree: true})));
+"""
+
+Row = tuple[str, str, str]
+
+
+# ---- The build ----------------------------------------------------------------------------------
+
+
+def memory(process: psutil.Process) -> int:
+    """Memory in use by a process and all its children; what they share counts once on Linux."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for each in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                if sys.platform == "linux":
+                    total += each.memory_full_info().pss
+                else:
+                    total += each.memory_info().rss
+    return total
+
+
+def timed_build(book: Path) -> tuple[float, int]:
+    """Build the copy; return the seconds taken and the peak memory in bytes."""
+    start, peak = time.monotonic(), 0
+    env = variables()
+    env.pop("BOOK_BUILD_DIR", None)
+    command = [sys.executable, "-c", "from tools.build import main; main()"]
+    with (book / "build.log").open("w") as log:
+        process = psutil.Popen(command, cwd=book, env=env, stdout=log, stderr=log)
+        while process.poll() is None:
+            peak = max(peak, memory(process))
+            time.sleep(0.1)
+    if process.returncode:
+        sys.exit((book / "build.log").read_text() + "\nThe book does not build.")
+    return time.monotonic() - start, peak
+
+
+def builds(book: Path) -> list[Row]:
+    """Time a cold build, an unchanged one, and one after an edited section."""
+    cold, peak = timed_build(book)
+    unchanged, _ = timed_build(book)
+    found = (path for path in (book / "chapters").rglob("*.md") if "kernelspec" in path.read_text())
+    section = max(found, key=lambda path: path.stat().st_size)
+    section.write_text(section.read_text() + EDIT)
+    edited, _ = timed_build(book)
+    return [
+        ("cold build", f"{cold:.1f} s", "90 s"),
+        ("unchanged build", f"{unchanged:.1f} s", "10 s"),
+        (f"build after editing {section.stem}", f"{edited:.1f} s", "30 s"),
+        ("peak memory of the cold build", f"{peak / MEGABYTE:.0f} MiB", "2048 MiB"),
+    ]
+
+
+# ---- The pages ----------------------------------------------------------------------------------
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the table readable."""
+
+
+@contextlib.contextmanager
+def served(site: Path) -> Iterator[str]:
+    """Serve a folder on some free port; gives the address."""
+    handler = functools.partial(Quiet, directory=str(site))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+
+
+def weight(content: bytes) -> int:
+    """Size after compression, as a web server would send it."""
+    return min(len(content), len(gzip.compress(content, 6)))
+
+
+def page_weight(responses: list[Response]) -> int:
+    """Compressed size of everything that a page loads, without the packs of its explorers."""
+    total = 0
+    for response in responses:
+        body = response.body()
+        if "text/html" in response.headers.get("content-type", ""):
+            body = PACK.sub("", body.decode()).encode()
+        total += weight(body)
+    return total
+
+
+def open_page(browser: Browser, address: str) -> tuple[Page, float, list[Response]]:
+    """Open a page with an empty cache; return it with the milliseconds until it was usable."""
+    page = browser.new_context().new_page()
+    responses: list[Response] = []
+    page.on("response", lambda response: responses.append(response))
+    page.add_init_script(TIMER)
+    page.goto(address, wait_until="load")
+    # Sliders are shown by a deferred script, which has run when the page says that it is loaded.
+    usable = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    while not usable:
+        usable = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    return page, float(usable), responses
+
+
+def press_sliders(page: Page) -> list[float]:
+    """Milliseconds from key press to rendered frame, over all sliders of a page."""
+    sliders = page.locator(".explore-control input[type=range]")
+    for index in range(sliders.count()):
+        slider = sliders.nth(index)
+        slider.focus()
+        slider.press("Home")
+        page.wait_for_timeout(100)
+        last = int(slider.get_attribute("max") or 1)
+        for press in range(PRESSES // sliders.count() + 1):
+            forward = (press // last) % 2 == 0
+            page.keyboard.press("ArrowRight" if forward else "ArrowLeft")
+            page.wait_for_timeout(40)
+    page.wait_for_timeout(100)
+    return [float(value) for value in page.evaluate("times")]
+
+
+def pages(site: Path) -> list[Row]:
+    """Weigh and time every section's page, in Chromium, from a local server."""
+    found = chromium.find()
+    if not found:
+        return [("pages", "not measured: " + chromium.MISSING, "")]
+    rows: list[Row] = []
+    packs: list[Row] = []
+    presses: list[float] = []
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]
+    with served(site) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=sandbox)
+        for path in sorted((site / "chapters").rglob("*.html")):
+            text = path.read_text()
+            names = EXPLORER.findall(text)
+            if not names:
+                continue
+            page_address = f"{address}/{path.relative_to(site).as_posix()}"
+            times = []
+            for _ in range(LOADS):
+                page, usable, responses = open_page(browser, page_address)
+                times.append(usable)
+                last = page_weight(responses)
+                if len(times) == LOADS:
+                    presses += press_sliders(page)
+                page.context.close()
+            rows.append((f"weight of {path.stem}", f"{last / 1000:.0f} kB", "350 kB"))
+            rows.append((f"{path.stem} usable", f"{statistics.median(times):.0f} ms", "1000 ms"))
+            for name, block in zip(names, EXPLORER.split(text)[2::2], strict=True):
+                if pack := PACK.search(block):
+                    size = weight(pack[1].encode()) / 1000
+                    packs.append((f"pack of {name}", f"{size:.0f} kB", "80 kB"))
+        browser.close()
+    if presses:
+        worst = statistics.quantiles(presses, n=20)[-1]
+        middle = statistics.median(presses)
+        name = f"key press to frame, 95 % of {len(presses)} (median {middle:.0f} ms)"
+        rows.append((name, f"{worst:.0f} ms", "33 ms"))
+    return rows + packs
+
+
+# ---- Planning -----------------------------------------------------------------------------------
+
+
+def planning() -> list[Row]:
+    """Time value iteration on a sparse grid, and its memory for each transition."""
+    from rl_helpers.mdp import gridworld
+    from rl_helpers.planning import value_iteration
+
+    rows: list[Row] = []
+    for side in (50, 100, 200):
+        layout = ["S" + "." * (side - 1)] + ["." * side] * (side - 2) + ["." * (side - 1) + "G"]
+        mdp: Any = gridworld(layout, store_sparse=True).mdp
+        start = time.perf_counter()
+        plan = value_iteration(mdp, tol=1e-8)
+        seconds = time.perf_counter() - start
+        tracemalloc.start()
+        value_iteration(gridworld(layout, store_sparse=True).mdp, tol=1e-2)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        name = f"value iteration, {side * side} states, {plan.steps} sweeps"
+        rows.append((name, f"{seconds:.2f} s", "1 s" if side == 100 else ""))
+        per = f"{peak / mdp.P.nnz:.0f} B"
+        rows.append((f"  peak memory a transition ({mdp.P.nnz} transitions)", per, "constant"))
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """The rows, aligned."""
+    rows = [("", "measured", "at most"), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure everything and print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        book = Path(folder) / "book"
+        shutil.copytree(ROOT, book, ignore=SKIPPED)
+        for name in (".venv", "node_modules"):
+            (book / name).symlink_to(ROOT / name)
+        print("Building three times in a copy …", flush=True)
+        rows = builds(book)
+        print("Opening the pages …", flush=True)
+        rows += pages(book / "_build" / "html")
+    print("Planning …", flush=True)
+    rows += planning()
+    print("\n" + table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""`Explore`: one figure with sliders, for a live kernel and for the static page alike.
+
+In a live kernel an `Explore` displays ipywidgets sliders which redraw the figure. Where the
+environment variable `BOOK_STATIC` is set (the build and its tests), it draws every frame
+beforehand and displays native range inputs, the middle frame as inline SVG, and all frames packed
+as JSON; `assets/explore.js` swaps them. An `Explore` without values is a plain figure.
+
+A packed frame is a list of SVG tags. The first frame is kept whole; every other frame is a list of
+splices `[start, count, tags]` against it, and tags are numbers into one shared vocabulary. The
+packing loses nothing.
+"""
+
+import base64
+import difflib
+import html
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from rl_helpers import plots
+
+GREEK = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda_": "λ",
+}  # fmt: skip
+
+Splice = list[Any]  # [start, count, [tag ids]]
+
+
+class Explore:
+    """A figure that the reader can explore with zero, one or two sliders.
+
+    Args:
+        name: short unique name, lower-case words joined by hyphens.
+        draw: called as `draw(fig, **values)` with an empty matplotlib figure in the house style
+            and one value per slider; draws, and returns the alt text: what a sighted reader
+            concludes from this frame.
+        size: width and height in inches; 6.4 is the width of the text.
+        labels: for a slider's argument name, what the reader sees; by default its Greek letter or
+            its name.
+        start: for a slider's argument name, the value shown first; by default the middle one.
+        **values: for each slider, the values it steps through (at least two).
+
+    Raises:
+        ValueError: a bad name, an empty grid of values, more than two sliders, a `start` or label
+            that fits no slider; when drawn: no alt text, frames of different structure, a slider
+            that moves nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        draw: Callable[..., str],
+        *,
+        size: tuple[float, float] = (6.4, 3.0),
+        labels: Mapping[str, str] | None = None,
+        start: Mapping[str, Any] | None = None,
+        **values: Sequence[Any] | np.ndarray,
+    ) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+            raise ValueError(f"name is {name!r}; allowed are lower-case words joined by hyphens")
+        if len(values) > 2:
+            raise ValueError(
+                f"explorer {name} has {len(values)} sliders ({', '.join(values)}); at most two are allowed"
+            )
+        self.name, self.draw, self.size = name, draw, size
+        self.values = {key: [_plain(v) for v in grid] for key, grid in values.items()}
+        for key, grid in self.values.items():
+            if len(grid) < 2:
+                raise ValueError(
+                    f"slider {key} of explorer {name} has {len(grid)} values; it needs at least two"
+                )
+        for argument, given in {"labels": labels or {}, "start": start or {}}.items():
+            if unknown := set(given) - set(values):
+                raise ValueError(
+                    f"{argument} of explorer {name} names {sorted(unknown)}; sliders are {sorted(values)}"
+                )
+        self.labels = {key: (labels or {}).get(key, GREEK.get(key, key)) for key in values}
+        self.first = {key: len(grid) // 2 for key, grid in self.values.items()}
+        for key, value in (start or {}).items():
+            if value not in self.values[key]:
+                raise ValueError(
+                    f"start of slider {key} of explorer {name} is {value}; values are {self.values[key]}"
+                )
+            self.first[key] = self.values[key].index(value)
+
+    # -- frames
+    # ---------------------------------------------------------------------------------------------
+
+    def frame(self, **values: Any) -> tuple[Figure, str]:
+        """Draw one frame.
+
+        Returns:
+            The matplotlib figure and its alt text.
+        """
+        with mpl.rc_context(plots.STYLE):
+            figure = Figure(figsize=self.size)
+            alt = self.draw(figure, **values)
+        if not isinstance(alt, str) or not alt.strip():
+            raise ValueError(
+                f"draw of explorer {self.name} returned no alt text at {_where(values)}"
+            )
+        return figure, " ".join(alt.split())
+
+    def _all_frames(self) -> tuple[list[list[str]], list[str]]:
+        """Every frame's SVG as a list of tags, last slider fastest, and every alt text."""
+        frames: list[list[str]] = []
+        alts: list[str] = []
+        layout: tuple[Any, ...] = ()
+        for point in itertools.product(*self.values.values()):
+            values = dict(zip(self.values, point, strict=True))
+            figure, alt = self.frame(**values)
+            structure = tuple((axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes)
+            if frames and structure != layout:
+                raise ValueError(
+                    f"frames of explorer {self.name} differ in structure: at {_where(values)} the axes are "
+                    f"{structure}, in the first frame {layout}"
+                )
+            layout = structure
+            frames.append(_tags(svg(figure, self.name)))
+            alts.append(alt)
+        shape = [len(grid) for grid in self.values.values()]
+        for axis, key in enumerate(self.values):
+            numbers = (
+                np.arange(len(frames)).reshape(shape).swapaxes(0, axis).reshape(shape[axis], -1)
+            )
+            if all(frames[i] == frames[j] for row in numbers.T for i, j in itertools.pairwise(row)):
+                raise ValueError(
+                    f"slider {key} of explorer {self.name} moves nothing: all of its frames are the same"
+                )
+        return frames, alts
+
+    # -- display
+    # --------------------------------------------------------------------------------------------
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        if os.environ.get("BOOK_STATIC"):
+            return self._static()
+        if not self.values:
+            figure, alt = self.frame()
+            return {"text/html": _image(figure, alt), "text/plain": alt}
+        return self._widget()._repr_mimebundle_()
+
+    def _static(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        frames, alts = self._all_frames()
+        shape = [len(grid) for grid in self.values.values()]
+        shown = int(np.ravel_multi_index(list(self.first.values()), shape)) if shape else 0
+        figure, alt = self.frame(
+            **{key: grid[self.first[key]] for key, grid in self.values.items()}
+        )
+        data = {
+            "text/plain": f"{self.name}: {alt}",
+            "text/html": self._markup(frames, alts, shown),
+            "image/png": png(figure),
+        }
+        record = {
+            "name": self.name,
+            "sliders": list(self.values),
+            "frames": len(frames),
+            "alt": alt,
+        }
+        return data, {"rl_figure": record}
+
+    def _markup(self, frames: list[list[str]], alts: list[str], shown: int) -> str:
+        picture = (
+            f'<div class="explore-figure" role="img" aria-label="{html.escape(alts[shown])}">'
+            f"{''.join(frames[shown])}</div>"
+        )
+        if not self.values:
+            return f'<div class="explore" data-explore="{self.name}">{picture}</div>'
+        controls = []
+        for key, grid in self.values.items():
+            ident, at = f"explore-{self.name}-{key.replace('_', '-')}", self.first[key]
+            controls.append(
+                f'<div class="explore-control"><label for="{ident}">{html.escape(self.labels[key])}</label>'
+                f'<input type="range" id="{ident}" min="0" max="{len(grid) - 1}" step="1" value="{at}" '
+                f'aria-valuetext="{html.escape(_text(grid[at]))}">'
+                f'<output for="{ident}">{html.escape(_text(grid[at]))}</output></div>'
+            )
+        packed = pack(frames)
+        packed["values"] = [[_text(v) for v in grid] for grid in self.values.values()]
+        packed["alts"] = alts
+        code = json.dumps(packed, ensure_ascii=False, separators=(",", ":")).replace("</", r"<\/")
+        return (
+            f'<div class="explore" data-explore="{self.name}">{picture}'
+            f'<div class="explore-controls" hidden>{"".join(controls)}</div>'
+            '<noscript><p class="explore-noscript">The slider needs JavaScript; '
+            "this is its first position.</p></noscript>"
+            f'<script type="application/json" class="explore-pack">{code}</script></div>'
+        )
+
+    def _widget(self) -> Any:
+        import ipywidgets
+
+        sliders = {
+            key: ipywidgets.SelectionSlider(
+                options=[(_text(v), v) for v in grid],
+                index=self.first[key],
+                description=self.labels[key],
+                style={"description_width": "initial"},
+                layout={"width": "min(100%, 32em)"},
+            )
+            for key, grid in self.values.items()
+        }
+        picture = ipywidgets.HTML()
+
+        def redraw(_: Any = None) -> None:
+            picture.value = _image(
+                *self.frame(**{key: slider.value for key, slider in sliders.items()})
+            )
+
+        for slider in sliders.values():
+            slider.observe(redraw, names="value")
+        redraw()
+        return ipywidgets.VBox([*sliders.values(), picture])
+
+
+# -- SVG
+# ----------------------------------------------------------------------------------------------------
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as inline SVG, with short numbers, ids of its own, and colours that follow the theme."""
+    buffer = io.StringIO()
+    with mpl.rc_context({**plots.STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    markup = buffer.getvalue()
+    markup = markup[markup.index("<svg") :]
+    # Matplotlib's <style> has one rule, for everything in the page: it goes to the root element, or
+    # the browser would restyle the whole page at each new frame.
+    junk = r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>"
+    markup = re.sub(junk, "", markup, flags=re.DOTALL)
+    markup = re.sub(r"\s*\n\s*", " ", markup).replace("> <", "><")
+    # The box scales with the text column; role and alt text belong to the element around it.
+    markup = re.sub(
+        r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+        r'<svg viewBox="\1" aria-hidden="true" stroke-linejoin="round" stroke-linecap="butt">',
+        markup,
+    )
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', markup))
+    markup = re.sub(
+        r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", markup
+    )
+    markup = re.sub(
+        r'(xlink:href="#|url\(#)', lambda m: f"{m[1].removeprefix('xlink:')}{name}-", markup
+    )
+    markup = re.sub(r"scale\([^)]*\)|-?\d+\.\d+(?:e-?\d+)?", _shorter, markup)
+    for colour, variable in plots.THEMED.items():
+        markup = re.sub(rf"{colour}\b", f"var({variable},{colour})", markup, flags=re.IGNORECASE)
+    return markup
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG at 144 dots per inch, on white."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(plots.STYLE):
+        figure.savefig(
+            buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None}
+        )
+    return buffer.getvalue()
+
+
+def pack(frames: list[list[str]]) -> dict[str, Any]:
+    """Pack frames without loss: one vocabulary of tags, the first frame, and splices against it.
+
+    Args:
+        frames: each frame's tags.
+
+    Returns:
+        `vocabulary`: the distinct tags; `base`: the first frame as numbers into it; `frames`: for
+        each frame its splices `[start, count, numbers]`, ascending and disjoint.
+    """
+    numbers: dict[str, int] = {}
+    coded = [[numbers.setdefault(tag, len(numbers)) for tag in frame] for frame in frames]
+    return {
+        "vocabulary": list(numbers),
+        "base": coded[0],
+        "frames": [_splices(coded[0], frame) for frame in coded],
+    }
+
+
+def unpack(packed: Mapping[str, Any], frame: int) -> str:
+    """The SVG of one packed frame; what `assets/explore.js` does in the page."""
+    tags, at = [], 0
+    for start, count, numbers in packed["frames"][frame]:
+        tags += packed["base"][at:start] + numbers
+        at = start + count
+    return "".join(packed["vocabulary"][i] for i in tags + packed["base"][at:])
+
+
+def _splices(base: list[int], frame: list[int]) -> list[Splice]:
+    if len(base) == len(frame):  # the usual case: the same tags, some with other numbers in them
+        changed = [i for i, (old, new) in enumerate(zip(base, frame, strict=True)) if old != new]
+        splices: list[Splice] = []
+        for i in changed:
+            if splices and splices[-1][0] + splices[-1][1] == i:
+                splices[-1][1] += 1
+                splices[-1][2].append(frame[i])
+            else:
+                splices.append([i, 1, [frame[i]]])
+        return splices
+    matcher = difflib.SequenceMatcher(None, base, frame, autojunk=False)
+    return [[i, j - i, frame[k:m]] for what, i, j, k, m in matcher.get_opcodes() if what != "equal"]
+
+
+def _tags(markup: str) -> list[str]:
+    return re.findall(r"<[^>]*>[^<]*", markup)
+
+
+def _shorter(match: re.Match[str]) -> str:
+    text = match[0]  # a glyph's scale keeps its digits: at two of them letters would change size
+    return text if text.startswith("scale") else f"{float(text):.2f}".rstrip("0").rstrip(".")
+
+
+def _image(figure: Figure, alt: str) -> str:
+    data = base64.b64encode(png(figure)).decode()
+    style = "max-width: 100%; width: 46em"
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="{style}">'
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _text(value: Any) -> str:
+    """What the reader sees of a slider's value; numbers get a true minus sign."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return (f"{value:.4g}" if isinstance(value, float) else f"{value}").replace("-", "−")
+
+
+def _where(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items()) or "its only frame"

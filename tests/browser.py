@@ -1,0 +1,172 @@
+"""The built site as the browser tests see it: its pages, their explorers, and two ways to serve it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response
+
+from benchmarks.book import EXPLORER, PACK
+from tools.build import build_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+NO_SITE = "There is no site in {}: run make book."
+
+DESKTOP, PHONE = 1280, 390  # widths in pixels
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip a test that cannot run here; in CI that is a failure."""
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+# ---- The site's files ---------------------------------------------------------------------------
+
+
+SITE = build_folder() / "html"
+
+
+def pages() -> list[str]:
+    """Every page; `index.html` is none, as it only leads to the first one."""
+    found = (path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+    return sorted(name for name in found if name != "index.html" and not name.startswith("_"))
+
+
+@functools.cache
+def text(page: str) -> str:
+    return (SITE / page).read_text("utf8")
+
+
+def explorers(page: str) -> dict[str, dict[str, Any]]:
+    """The packs of a page's explorers by their names; plain figures have none."""
+    parts = EXPLORER.split(text(page))[1:]
+    found = {name: PACK.search(part) for name, part in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: json.loads(pack[1]) for name, pack in found.items() if pack}
+
+
+# ---- Served -------------------------------------------------------------------------------------
+
+
+class Host(http.server.SimpleHTTPRequestHandler):
+    """A static host: it answers a wrong address with the site's own page for that."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        if code != 404:
+            super().send_error(code, message, explain)
+            return
+        content = (Path(self.directory) / "404.html").read_bytes()
+        self.send_response(404)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Leave the terminal to pytest."""
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Browsers drop connections when a page is left; that is no error."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on a free port; gives its address, with a slash at the end."""
+    with Server(("127.0.0.1", 0), functools.partial(Host, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+# ---- Watched ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watch:
+    """Notes what a reader's console would show, and each request that fails or leaves the site."""
+
+    address: str
+    problems: list[str] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
+
+    def listen(self, page: Page) -> None:
+        page.on("console", self.said)
+        page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
+        page.on("request", self.asked)
+        page.on("requestfailed", self.failed)
+        page.on("response", self.answered)
+
+    def said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(f"console {message.type}: {message.text}")
+
+    def asked(self, request: Request) -> None:
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.problems.append(f"asks another host: {request.url}")
+
+    def failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page was left
+            self.problems.append(f"{request.failure}: {request.url}")
+
+    def answered(self, response: Response) -> None:
+        self.responses.append(response)
+        if response.status >= 400:
+            self.problems.append(f"{response.status}: {response.url}")
+
+
+@dataclass
+class Reader:
+    """Opens pages of the site, each with nothing remembered, and sees to it that all is quiet."""
+
+    browser: Browser
+    address: str
+
+    @contextlib.contextmanager
+    def opens(
+        self,
+        page: str,
+        *,
+        width: int = DESKTOP,
+        theme: str = "light",
+        scripts: bool = True,
+        quiet: bool = True,
+    ) -> Iterator[tuple[Page, Watch]]:
+        """Open one page.
+
+        Args:
+            page: its path in the site.
+            width: of the window.
+            theme: the system's colours, `light` or `dark`.
+            scripts: whether JavaScript runs.
+            quiet: whether what `Watch` notes until the end fails the test.
+        """
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if theme == "dark" else "light",
+            java_script_enabled=scripts,
+        )
+        try:
+            tab, watch = context.new_page(), Watch(self.address)
+            watch.listen(tab)
+            tab.goto(self.address + page)
+            yield tab, watch
+            if quiet:
+                assert not watch.problems, f"{page}: {watch.problems}"
+        finally:
+            context.close()

@@ -1,0 +1,209 @@
+"""Book lint: what a section holds and how long it is. The build's own lints are in extensions."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import jupytext
+import pytest
+import yaml
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WORDS = range(1_500, 3_001)  # outside code and displayed equations
+CELLS = range(10, 27)  # the cells of the solutions count
+MEDIAN_LINES, MOST_LINES = 8, 25  # of a cell, blank lines apart
+EXERCISES = 3
+LABELS = ("sec-", "eq-", "fig-", "def-", "thm-", "alg-", "ex-", "sol-")
+EFFORT = re.compile(r"\((easy|medium|hard), \d+ minutes?\)")
+NOT_IN_TEXT = ["simply", "TODO", "FIXME", "coming soon"]
+NOT_IN_CODE = {
+    "an installation": r"^\s*[!%]\s*(pip|conda)\b",
+    "an absolute path": r"""["'](/|~/|[A-Za-z]:\\)\w""",
+    "an address": r"https?://",
+    "a time, which is another one next time": r"\btime\.(time|perf_counter|monotonic)\b|%%?time",
+}
+SETTINGS = {"size", "labels", "start"}  # arguments of Explore that are no sliders
+
+
+def pages(node: object) -> Iterator[str]:
+    """The pages of a table of contents, in order."""
+    if isinstance(node, dict):
+        yield from (node[key] for key in ("root", "file") if key in node)
+        node = [value for value in node.values() if isinstance(value, list)]
+    if isinstance(node, list):
+        for entry in node:
+            yield from pages(entry)
+
+
+TOC = list(pages(yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))))
+
+
+@cache
+def text(name: str) -> str:
+    return (ROOT / f"{name}.md").read_text("utf8")
+
+
+@cache
+def notebook(name: str) -> NotebookNode:
+    return jupytext.reads(text(name), fmt="md:myst")
+
+
+def code(name: str) -> list[str]:
+    return [cell.source for cell in notebook(name).cells if cell.cell_type == "code"]
+
+
+def prose(name: str) -> str:
+    """The text of a page without code, displayed equations and the machinery of directives."""
+    cells = (cell.source for cell in notebook(name).cells if cell.cell_type == "markdown")
+    written = re.sub(r"\$\$.*?\$\$(\s*\([\w-]+\))?", "", "\n".join(cells), flags=re.DOTALL)
+    written = re.sub(r"^(:::+|```+).*$|^:[\w-]+:.*$|^\(.*\)=$", "", written, flags=re.MULTILINE)
+    return re.sub(r"\$[^$]+\$", "x", written)
+
+
+def headings(name: str) -> list[str]:
+    return re.findall(r"^## (.+?)\s*$", prose(name), re.MULTILINE)
+
+
+WRITTEN = [name for name in TOC if (ROOT / f"{name}.md").is_file()]
+SECTIONS = [name for name in WRITTEN if re.match(r"---\n.*?^kernelspec:", text(name), re.M | re.S)]
+each_section = pytest.mark.parametrize("name", SECTIONS)
+
+
+def test_every_page_exists_and_is_in_the_table_of_contents() -> None:
+    there = {
+        path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("chapters/**/*.md")
+    }
+    assert there == set(TOC)
+    assert len(TOC) == len(set(TOC))
+    assert SECTIONS
+
+
+@each_section
+def test_header(name: str) -> None:
+    metadata = notebook(name).metadata
+    written = metadata.jupytext.text_representation
+    assert (written.extension, written.format_name) == (".md", "myst")
+    assert metadata.kernelspec == {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+
+
+@each_section
+def test_words(name: str) -> None:
+    words = len(re.findall(r"\w[\w'’.-]*", prose(name)))
+    assert words in WORDS, f"{words} words; allowed are {WORDS.start} to {WORDS.stop - 1}"
+
+
+@each_section
+def test_cells(name: str) -> None:
+    lines = [sum(bool(line.strip()) for line in cell.splitlines()) for cell in code(name)]
+    assert len(lines) in CELLS, f"{len(lines)} cells; allowed are {CELLS.start} to {CELLS.stop - 1}"
+    assert statistics.median(lines) <= MEDIAN_LINES
+    longest = code(name)[lines.index(max(lines))]
+    assert max(lines) <= MOST_LINES, f"{max(lines)} lines:\n{longest}"
+
+
+@each_section
+def test_one_seed(name: str) -> None:
+    seeds = re.findall(r"^SEED = \d+$", "\n".join(code(name)), re.MULTILINE)
+    assert len(seeds) == 1, "a section states its one SEED"
+
+
+@each_section
+def test_parts(name: str) -> None:
+    found = headings(name)
+    assert "What goes wrong" in found
+    assert found[-1] == "Further reading"
+    assert found.index("Summary") < found.index("Exercises") < found.index("Further reading")
+    assert "{cite" in prose(name).rpartition("## Further reading")[2]
+    assert "In this section you will" in prose(name)
+    assert "{run-time}" in prose(name)
+
+
+@each_section
+def test_exercises_state_their_effort(name: str) -> None:
+    titles = re.findall(r"^(?:```+|:::+)\{exercise(?:-start)?\}(.*)$", text(name), re.MULTILINE)
+    assert len(titles) >= EXERCISES
+    for title in titles:
+        assert EFFORT.search(title), f"{title.strip()!r} needs, for example, (easy, 5 minutes)"
+
+
+def sliders(cell: str) -> list[str]:
+    """The arguments of a cell's explorers that are sliders."""
+    calls = (node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call))
+    return [
+        keyword.arg or "**"
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "Explore"
+        for keyword in call.keywords
+        if keyword.arg not in SETTINGS
+    ]
+
+
+@each_section
+def test_a_question_precedes_each_explorer_and_an_answer_follows(name: str) -> None:
+    explorers, asked, answered = 0, False, True
+    for cell in notebook(name).cells:
+        if cell.cell_type == "markdown":
+            answered = True
+            asked = asked or bool(re.search(r"^:::+\{admonition\} Predict", cell.source, re.M))
+        elif sliders(cell.source):
+            assert asked, f"no Predict admonition before Explore with {sliders(cell.source)}"
+            assert answered
+            asked, answered, explorers = False, False, explorers + 1
+    assert answered, "the last explorer has no answer"
+    assert explorers, "a section has an explorer"
+
+
+@each_section
+def test_nothing_banned_in_code(name: str) -> None:
+    for cell in code(name):
+        for what, pattern in NOT_IN_CODE.items():
+            found = re.search(pattern, cell, re.MULTILINE)
+            assert not found, f"{what} in a code cell: {found and found[0]}"
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_nothing_banned_in_text(name: str) -> None:
+    for word in NOT_IN_TEXT:
+        found = re.search(rf"^.*\b{word}\b.*$", text(name), re.MULTILINE | re.IGNORECASE)
+        assert not found, f"{word!r}: {found and found[0]}"
+
+
+def labels(name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each label of a page, and how it may begin there."""
+    for cell in notebook(name).cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        yield from ((label, ("fig-",)) for key, label in figure.items() if key == "name")
+    where = {
+        r"^\(([^)\s]+)\)=": ("sec-", "fig-"),
+        r"\$\$ *\(([^)\s]+)\)": ("eq-",),
+        r"^:name: *(\S+)": ("fig-",),
+        r"\{exercise(?:-start)?\}[^\n]*\n:label: *(\S+)": ("ex-",),
+        r"\{solution(?:-start)?\}[^\n]*\n:label: *(\S+)": ("sol-",),
+        r"^:label: *(\S+)": LABELS,
+    }
+    for pattern, allowed in where.items():
+        for label in re.findall(pattern, text(name), re.MULTILINE):
+            yield label, allowed
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_labels(name: str) -> None:
+    for label, allowed in labels(name):
+        assert label.startswith(allowed), f"label {label}; allowed are {', '.join(allowed)}"
+        assert re.fullmatch(r"[a-z0-9-]+", label), f"label {label}: lower-case words and hyphens"
+
+
+@each_section
+def test_the_sections_own_label(name: str) -> None:
+    assert f"(sec-{name.rpartition('/')[2]})=\n# " in text(name)

@@ -1,0 +1,452 @@
+"""The built site in a real Chromium: sliders, themes, accessibility, search, weight, links."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from benchmarks.book import PACK, page_weight, weight
+from rl_helpers.explore import unpack
+from tests.browser import (
+    ARGUMENTS,
+    DESKTOP,
+    NO_SITE,
+    PHONE,
+    ROOT,
+    SITE,
+    Reader,
+    explorers,
+    pages,
+    served,
+    skip_or_fail,
+    text,
+)
+
+PAGES = pages()
+FIRST = "chapters/intro.html"
+SEARCH = "search.html"
+FILES = [page for page in PAGES if page != "404.html"]  # 404.html is for servers alone
+EXPLORED = [(page, name) for page in PAGES for name in explorers(page)]
+SLIDERS = [
+    (page, name, number)
+    for page, name in EXPLORED
+    for number in range(len(explorers(page)[name]["values"]))
+]
+WITH_SLIDERS = list(dict.fromkeys(page for page, _ in EXPLORED))
+MARKED = [page for page in PAGES if 'class="check-mark"' in text(page)]
+FOLDED = [page for page in PAGES if "<details" in text(page)]
+
+KILOBYTE = 1000
+PAGE_LIMIT, PACK_LIMIT = 350 * KILOBYTE, 80 * KILOBYTE
+SAMPLE = 7  # frames of each explorer that are compared with its pack
+
+OPEN_ALL = "document.querySelectorAll('details').forEach((box) => { box.open = true; })"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _site() -> None:
+    if not (SITE / "index.html").exists():
+        skip_or_fail(NO_SITE.format(SITE))
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    # One for this file and no longer: while it is open, no other event loop can run.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def reader(browser: Browser) -> Iterator[Reader]:
+    """Reads the site from a static host."""
+    with served(SITE) as address:
+        yield Reader(browser, address)
+
+
+@pytest.fixture(scope="module")
+def offline_reader(browser: Browser) -> Reader:
+    """Reads the site from files."""
+    return Reader(browser, SITE.as_uri() + "/")
+
+
+# ---- Every page ---------------------------------------------------------------------------------
+
+
+def test_the_site_has_the_pages_it_should() -> None:
+    assert {FIRST, SEARCH, "404.html"} < set(PAGES)
+    assert SLIDERS, "no page has a slider"
+    assert MARKED, "no equation has a mark"
+    assert FOLDED, "no exercise has a folded solution"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_quiet_and_asks_no_other_host(reader: Reader, page: str, theme: str) -> None:
+    with reader.opens(page, theme=theme) as (tab, _):
+        expect(tab.locator("html")).to_have_attribute("data-theme", theme)
+        expect(tab.locator("h1")).to_have_count(1)
+
+
+@pytest.mark.parametrize("page", FILES)
+def test_a_page_is_quiet_as_a_file(offline_reader: Reader, page: str) -> None:
+    with offline_reader.opens(page) as (tab, _):
+        expect(tab.locator("h1")).to_have_count(1)
+
+
+def test_the_address_of_the_site_leads_to_the_first_page(reader: Reader) -> None:
+    with reader.opens("") as (tab, _):
+        tab.wait_for_url("**/" + FIRST)
+
+
+def test_a_wrong_address_leads_back_into_the_book(reader: Reader) -> None:
+    with reader.opens("no/such/page.html", quiet=False) as (tab, watch):
+        expect(tab.locator("h1")).to_have_text("There is no page here")
+        expect(tab.locator("#book-nav li a").first).to_be_visible()
+        # The page itself is the only thing that is not there: styles and scripts are found.
+        missing = [problem for problem in watch.problems if problem.startswith("404: ")]
+        assert missing == [f"404: {reader.address}no/such/page.html"]
+        tab.locator("article a").first.click()
+        tab.wait_for_url("**/" + FIRST)
+
+
+WIDE = """
+(width) => [...document.querySelectorAll("body *")]
+  .filter((box) => box.getBoundingClientRect().right > width + 1)
+  .slice(0, 5)
+  .map((box) => `<${box.localName} class="${box.getAttribute("class") ?? ""}">`)
+"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_on_a_phone_does_not_scroll_sideways(reader: Reader, page: str) -> None:
+    with reader.opens(page, width=PHONE) as (tab, _):
+        tab.evaluate(OPEN_ALL)
+        for width in (PHONE, 360):
+            tab.set_viewport_size({"width": width, "height": 900})
+            needed = tab.evaluate("document.documentElement.scrollWidth")
+            assert needed <= width, (
+                f"{page} needs {needed} px of {width}; among the widest: {tab.evaluate(WIDE, width)}"
+            )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_and_its_packs_are_light(reader: Reader, page: str) -> None:
+    with reader.opens(page) as (tab, watch):
+        tab.wait_for_load_state("networkidle")
+        size = page_weight(watch.responses)
+    assert size <= PAGE_LIMIT, f"{page} weighs {size / KILOBYTE:.0f} kB gzipped, without its packs"
+    for number, pack in enumerate(PACK.findall(text(page)), start=1):
+        size = weight(pack.encode())
+        assert size <= PACK_LIMIT, f"{page}: pack {number} weighs {size / KILOBYTE:.0f} kB gzipped"
+
+
+# ---- Links --------------------------------------------------------------------------------------
+
+
+class Anchors(HTMLParser):
+    """What a page links to or loads, and the places in it that can be linked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.places: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src", "action"):
+                self.links.append(value or "")
+            if name == "id":
+                self.places.append(value or "")
+
+
+@functools.cache
+def anchors(page: str) -> Anchors:
+    found = Anchors()
+    found.feed(text(page))
+    return found
+
+
+@pytest.mark.parametrize("page", ["index.html", *PAGES])
+def test_every_link_inside_the_site_leads_somewhere(page: str) -> None:
+    home = "http://site/"
+    dead = []
+    for link in anchors(page).links:
+        target = urlsplit(urljoin(home + page, link))
+        if f"{target.scheme}://{target.netloc}/" != home:
+            continue
+        name = unquote(target.path).lstrip("/")
+        file = SITE / name / "index.html" if (SITE / name).is_dir() else SITE / name
+        if not file.is_file():
+            dead.append(link)
+        elif target.fragment and file.suffix == ".html":
+            places = anchors(file.relative_to(SITE).as_posix()).places
+            if unquote(target.fragment) not in places:
+                dead.append(link)
+    assert not dead, f"{page}: {dead}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_two_places_of_a_page_have_the_same_name(page: str) -> None:
+    places = anchors(page).places
+    assert sorted(places) == sorted(set(places)), f"{page}: {sorted(places)}"
+
+
+@pytest.mark.parametrize("page", MARKED)
+def test_each_mark_points_to_a_check_that_is_seen(reader: Reader, page: str) -> None:
+    with reader.opens(page) as (tab, _):
+        marks = tab.locator("a.check-mark").all()
+        assert marks
+        for mark in marks:
+            goal = mark.get_attribute("href") or ""
+            assert goal.startswith("#check-"), f"{page}: a mark links to {goal!r}"
+            expect(tab.locator(f'[id="{goal[1:]}"]'), f"{page}: {goal}").to_be_visible()
+            expect(mark).to_be_visible()
+
+
+# ---- Sliders ------------------------------------------------------------------------------------
+
+STATE = """
+(box) => ({
+  positions: [...box.querySelectorAll("input")].map((slider) => Number(slider.value)),
+  texts: [...box.querySelectorAll("input")].map((slider) => slider.getAttribute("aria-valuetext")),
+  outputs: [...box.querySelectorAll("output")].map((output) => output.textContent),
+  alt: box.querySelector(".explore-figure").getAttribute("aria-label"),
+  figure: box.querySelector(".explore-figure").innerHTML,
+})
+"""
+# The browser writes some tags in another way than the pack: both go through it.
+AS_WRITTEN_BY_THE_BROWSER = """
+(markup) => {
+  const box = document.createElement("div");
+  box.innerHTML = markup;
+  return box.innerHTML;
+}
+"""
+
+
+def state(tab: Page, name: str) -> dict[str, Any]:
+    """What an explorer shows and says now."""
+    found: dict[str, Any] = tab.locator(f'[data-explore="{name}"]').evaluate(STATE)
+    return found
+
+
+def assert_shows_its_frame(tab: Page, name: str, pack: dict[str, Any]) -> dict[str, Any]:
+    """An explorer agrees with its pack, which is decoded here without the page's script."""
+    now = state(tab, name)
+    where = f"{name} at {now['positions']}"
+    index = int(np.ravel_multi_index(now["positions"], [len(v) for v in pack["values"]]))
+    said = [values[i] for values, i in zip(pack["values"], now["positions"], strict=True)]
+    assert now["texts"] == said, f"{where}: aria-valuetext"
+    assert now["outputs"] == said, f"{where}: output"
+    assert now["alt"] == pack["alts"][index], f"{where}: aria-label"
+    frame = tab.evaluate(AS_WRITTEN_BY_THE_BROWSER, unpack(pack, index))
+    assert now["figure"] == frame, f"{where}: the figure is not the packed frame"
+    return now
+
+
+@pytest.mark.parametrize(("page", "name", "number"), SLIDERS)
+def test_a_slider_moves_its_figure(reader: Reader, page: str, name: str, number: int) -> None:
+    pack = explorers(page)[name]
+    last = len(pack["values"][number]) - 1
+    with reader.opens(page) as (tab, _):
+        slider = tab.locator(f'[data-explore="{name}"] input').nth(number)
+        before = assert_shows_its_frame(tab, name, pack)
+        slider.focus()
+        for key in ("Home", "ArrowRight", "PageUp", "End", "ArrowLeft", "PageDown"):
+            slider.press(key)
+            now = assert_shows_its_frame(tab, name, pack)
+            start, end = before["positions"][number], now["positions"][number]
+            what = f"{page}: {key} on slider {number + 1} of {name}, from {start} to {end},"
+            allowed = {
+                "Home": end == 0,
+                "End": end == last,
+                "ArrowRight": end == min(start + 1, last),
+                "ArrowLeft": end == max(start - 1, 0),
+                "PageUp": end > start or start == last,
+                "PageDown": end < start or start == 0,
+            }
+            assert allowed[key], f"{what} is the wrong step"
+            if start != end:
+                assert now["figure"] != before["figure"], f"{what} leaves the figure as it was"
+                assert now["alt"] != before["alt"], f"{what} leaves the alt text as it was"
+            before = now
+
+
+@pytest.mark.parametrize(("page", "name"), EXPLORED)
+def test_an_explorer_shows_the_frames_of_its_pack(reader: Reader, page: str, name: str) -> None:
+    pack = explorers(page)[name]
+    shape = [len(values) for values in pack["values"]]
+    sample = np.linspace(0, len(pack["frames"]) - 1, SAMPLE).round().astype(int)
+    with reader.opens(page) as (tab, _):
+        sliders = tab.locator(f'[data-explore="{name}"] input')
+        for index in sample:
+            for number, position in enumerate(np.unravel_index(index, shape)):
+                sliders.nth(number).fill(str(position))
+            assert_shows_its_frame(tab, name, pack)
+
+
+def test_a_slider_moves_its_figure_in_a_page_opened_as_a_file(offline_reader: Reader) -> None:
+    page, name = EXPLORED[0]
+    with offline_reader.opens(page) as (tab, _):
+        before = state(tab, name)
+        tab.locator(f'[data-explore="{name}"] input').first.press("ArrowRight")
+        now = assert_shows_its_frame(tab, name, explorers(page)[name])
+        assert now["figure"] != before["figure"], f"{page}: {name} does not move"
+
+
+# ---- Without JavaScript -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", WITH_SLIDERS)
+def test_without_javascript_explorers_show_one_frame_and_say_so(reader: Reader, page: str) -> None:
+    with reader.opens(page, scripts=False) as (tab, _):
+        for name, pack in explorers(page).items():
+            box = tab.locator(f'[data-explore="{name}"]')
+            expect(box.locator(".explore-figure svg")).to_be_visible()
+            expect(box.locator(".explore-controls")).to_be_hidden()
+            expect(box.locator(".explore-noscript")).to_be_visible()
+            assert_shows_its_frame(tab, name, pack)
+
+
+@pytest.mark.parametrize("page", FOLDED)
+def test_without_javascript_solutions_open(reader: Reader, page: str) -> None:
+    with reader.opens(page, scripts=False) as (tab, _):
+        for box in tab.locator("details").all():
+            inside = box.locator(":scope > :not(summary)").first
+            expect(inside, f"{page}: {box.inner_text()[:50]}").to_be_hidden()
+            box.locator("summary").first.click()
+            expect(inside, f"{page}: {box.inner_text()[:50]}").to_be_visible()
+
+
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+def test_without_javascript_a_reader_finds_the_way(reader: Reader, width: int) -> None:
+    with reader.opens(FIRST, scripts=False, width=width) as (tab, _):
+        expect(tab.locator(".theme-switch")).to_be_hidden()
+        expect(tab.locator(".prev-next .next")).to_be_visible()
+        if width == PHONE:
+            tab.locator(".bar-menu").click()
+        goal = tab.locator(f'#book-nav a[href$="{Path(WITH_SLIDERS[0]).name}"]')
+        goal.click()
+        tab.wait_for_url("**/" + WITH_SLIDERS[0])
+        expect(tab.locator("h1")).to_be_visible()
+
+
+# ---- Search -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["reader", "offline_reader"])
+def test_search_finds(request: pytest.FixtureRequest, source: str) -> None:
+    found_in = "bellman-optimality.html"
+    with request.getfixturevalue(source).opens(FIRST) as (tab, _):
+        field = tab.locator(".search-form input")
+        field.fill("contraction")
+        field.press("Enter")
+        tab.wait_for_url("**/search.html?q=contraction")
+        result = tab.locator(f'#search-results a[href*="{found_in}"]').first
+        expect(result).to_be_visible()
+        result.click()
+        tab.wait_for_url(f"**/{found_in}*")
+        expect(tab.locator("main")).to_contain_text("contraction")
+
+
+# ---- Light and dark -----------------------------------------------------------------------------
+
+INK = """
+() => {
+  const drawn = document.querySelector('.explore-figure [style*="var(--fig-ink"]');
+  const style = getComputedStyle(drawn);
+  return [style.fill, style.stroke];
+}
+"""
+
+
+def test_the_theme_button_changes_the_figures_and_is_remembered(reader: Reader) -> None:
+    with reader.opens(WITH_SLIDERS[0]) as (tab, _):
+        root, button = tab.locator("html"), tab.locator(".theme-switch")
+        colours = {"light": tab.evaluate(INK)}
+        for theme, mode in [("light", "light"), ("dark", "dark")]:
+            button.click()
+            expect(root).to_have_attribute("data-mode", mode)
+            expect(root).to_have_attribute("data-theme", theme)
+            expect(button).to_have_attribute("title", f"Colours: {mode}")
+        colours["dark"] = tab.evaluate(INK)
+        assert colours["light"] != colours["dark"], "a figure's text keeps its colour"
+        assert tab.evaluate("localStorage.getItem('mode')") == "dark"
+
+        tab.locator(".prev-next .next").click()
+        tab.wait_for_url(lambda address: WITH_SLIDERS[0] not in address)
+        expect(root).to_have_attribute("data-theme", "dark")
+        tab.reload()
+        expect(root).to_have_attribute("data-theme", "dark")
+        button.click()
+        expect(root).to_have_attribute("data-mode", "auto")
+        expect(root).to_have_attribute("data-theme", "light")  # this system's
+        tab.emulate_media(color_scheme="dark")
+        expect(root).to_have_attribute("data-theme", "dark")
+
+
+# ---- Accessibility ------------------------------------------------------------------------------
+
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+# axe judges no text on gradients, such as the shadows at the ends of what scrolls; and the inside
+# of a figure is hidden from screen readers, but would take half of the time.
+PREPARE = """
+document.head.insertAdjacentHTML("beforeend", "<style>* { background-image: none !important }</style>");
+document.querySelectorAll(".explore-figure svg").forEach((figure) => figure.replaceChildren());
+"""
+RUN_AXE = """
+(rules) => axe
+  .run({...rules, preload: false, resultTypes: ["violations"]})
+  .then(({violations}) => violations.map((violation) =>
+    `${violation.id} (${violation.help}): ` +
+    violation.nodes.slice(0, 3).map((node) => node.html.slice(0, 150)).join(" … ")))
+"""
+ALL_RULES: dict[str, Any] = {}
+COLOUR_RULES = {"runOnly": ["color-contrast", "link-in-text-block"]}  # all that dark can change
+
+
+def start_axe(tab: Page) -> None:
+    tab.evaluate(AXE.read_text("utf8"))
+    tab.evaluate(PREPARE)
+    tab.evaluate(OPEN_ALL)
+
+
+def complaints(tab: Page, width: int, theme: str) -> list[str]:
+    """What axe finds."""
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+    rules = ALL_RULES if theme == "light" else COLOUR_RULES
+    found: list[str] = tab.evaluate(RUN_AXE, rules)
+    return [f"{theme}, {width} px: {complaint}" for complaint in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_has_no_complaint(reader: Reader, page: str) -> None:
+    with reader.opens(page) as (tab, _):
+        start_axe(tab)
+        found = [
+            complaint
+            for width in (DESKTOP, PHONE)
+            for theme in ("light", "dark")
+            for complaint in complaints(tab, width, theme)
+        ]
+    assert not found, f"{page}:\n" + "\n".join(found)
+
+
+def test_axe_has_no_complaint_about_the_open_menu(reader: Reader) -> None:
+    with reader.opens(FIRST, width=PHONE) as (tab, _):
+        start_axe(tab)
+        tab.locator(".bar-menu").click()
+        expect(tab.locator("#book-nav")).to_be_visible()
+        found = complaints(tab, PHONE, "light") + complaints(tab, PHONE, "dark")
+    assert not found, "\n".join(found)

@@ -1,0 +1,38 @@
+"""The book builds without a warning, and twice the same."""
+
+import filecmp
+import os
+from pathlib import Path
+
+import pytest
+
+from tools.build import build, build_folder
+
+FAILURE = os.environ.get("BOOK_FAILURE", "")
+
+
+def files(folder: Path) -> set[str]:
+    """The names of all files below a folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_book_builds() -> None:
+    if FAILURE:
+        pytest.fail(FAILURE, pytrace=False)
+    assert (build_folder() / "html" / "index.html").exists(), "there is no site: run make book"
+
+
+@pytest.mark.skipif(bool(FAILURE), reason="the book does not build")
+def test_second_clean_build_is_byte_identical(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_folder()
+    monkeypatch.setenv("BOOK_BUILD_DIR", str(tmp_path))
+    monkeypatch.setenv("BOOK_TIMINGS", str(first / "timings.json"))  # a busy machine is no failure
+    build()
+    for part in ("html", "notebooks"):
+        one, two = first / part, tmp_path / part
+        assert files(one) == files(two)
+        same, different, failed = filecmp.cmpfiles(one, two, sorted(files(one)), shallow=False)
+        assert not different + failed, f"not the same in two builds: {different + failed}"
+        assert same

@@ -1,0 +1,231 @@
+"""The ledger shows the checks that ran, and each lint names file and label."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rl_helpers.checks
+from extensions import ledger, lints
+from tests.books import CONF, build, cell, html, line_of, project, section
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+LEDGER_CONF = CONF.replace('["extensions.execution"]', (
+    '["extensions.ledger", "sphinx_exercise", "sphinxcontrib.bibtex"]\n'
+    'bibtex_bibfiles = ["references.bib"]\n'
+    'myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]\n'
+    "numfig = True\n"
+    "nitpicky = True\n"
+))
+# Stands for rl_helpers: leaves the records that checks and explorers leave, and computes nothing.
+HELPERS = '''
+from IPython.display import display
+
+def check(label, anchor=None, **mistakes):
+    anchor = anchor or f"check-{label}"
+    record = {"label": label, "anchor": anchor, "kind": "exact", "tolerance": "1e-10"}
+    data = {"text/plain": label, "text/html": f"<div id='{anchor}'>{label}</div>"}
+    display(data, raw=True, metadata={"rl_check": {**record, "mistakes": mistakes}})
+
+def explore(name, alt):
+    data = {"text/plain": alt, "text/html": f"<svg aria-label='{alt}'></svg>", "image/png": PIXEL}
+    display(data, raw=True, metadata={"rl_figure": {"name": name, "alt": alt}})
+
+def bare():
+    display({"text/plain": "<Figure>", "image/png": PIXEL}, raw=True)
+
+PIXEL = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAA"
+         "SUVORK5CYII=")
+'''
+IMPORT = cell("from rl_helpers import *")
+BIB = "@book{used, title = {Used}, author = {A}, year = 1, publisher = {P}}\n"
+
+
+def equation(label: str, latex: str = "a = b") -> str:
+    return f"\n$$\n{latex}\n$$ ({label})\n"
+
+
+def figure(name: str, caption: str, code: str) -> str:
+    return cell(code, f':mystnb: {{figure: {{caption: "{caption}", name: {name}}}}}\n\n')
+
+
+def exercise(label: str, solved: bool = True) -> str:
+    begin = f"\n:::{{exercise-start}} Do it\n:label: ex-{label}\n:::\n"
+    begin += "Do it.\n:::{exercise-end}\n:::\n"
+    solution = f"\n:::{{solution-start}} ex-{label}\n:label: sol-{label}\n:::\nDone.\n"
+    return begin + (solution + cell("2 + 2") + "\n:::{solution-end}\n:::\n" if solved else "")
+
+
+def write(folder: Path, pages: dict[str, str], bib: str = BIB) -> Path:
+    pages = {**pages, "ledger": "# Ledger\n\n```{check-ledger}\n```\n\n```{bibliography}\n```\n"}
+    project(folder, pages, LEDGER_CONF, HELPERS)
+    (folder / "references.bib").write_text(bib)
+    return folder
+
+
+CLEAN = section(
+    "Clean",
+    "As {cite}`used` says in {eq}`eq-one` and {numref}`fig-line` shows:",
+    IMPORT,
+    equation("eq-one", "a < b"),
+    cell('check("eq-one", wrong="off by 0.5", worse="off by 2")'),
+    ":::{note}\n" + equation("eq-two") + ":::\n",
+    "$$\nx\n$$",
+    cell('check("eq-two", wrong="off by 1")\ncheck("eq-two", "check-eq-two-2", wrong="off by 3")'),
+    figure("fig-line", "A line", 'explore("line", alt="A line that rises")'),
+    *(exercise(label) for label in "abc"),
+)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """A book with nothing wrong in it, built once."""
+    folder = write(tmp_path_factory.mktemp("clean"), {"part/clean": CLEAN})
+    return folder, *build(folder, "-W", "--keep-going")
+
+
+def test_a_clean_book_has_no_warning(clean: tuple[Path, int, str]) -> None:
+    _, status, log = clean
+    assert status == 0, log
+    assert "WARNING" not in log
+
+
+def test_marks_link_to_checks(clean: tuple[Path, int, str]) -> None:
+    page = html(clean[0], "part/clean")
+    said = "Checked: exact, tolerance 1e-10, 2 mistakes rejected"
+    assert re.search(
+        rf'<div class="checked-equation">\s*<div class="math[^>]* id="equation-eq-one">.*?'
+        rf'<a aria-label="{said}" class="check-mark" href="#check-eq-one" title="{said}">',
+        page, re.DOTALL,
+    )  # fmt: skip
+    assert page.count('id="equation-eq-one"') == 1
+    assert page.count("checked-equation") == 2, "an equation without a label has no mark"
+    assert "id='check-eq-one'" in page
+
+
+def test_the_ledger_shows_each_check(clean: tuple[Path, int, str]) -> None:
+    page = html(clean[0], "ledger")
+    assert "2 equations, 3 checks (3 exact), 4 mistakes rejected." in page
+    assert page.count('scope="col"') == 6
+    assert page.count('scope="row"') == 2
+    assert page.count('rowspan="2"') == 3, "two checks of one equation share its three cells"
+    for anchor in ["check-eq-one", "check-eq-two", "check-eq-two-2"]:
+        assert f'href="part/clean.html#{anchor}"' in page
+    assert "<li>worse: off by 2</li>" in page
+    assert 'href="part/clean.html#equation-eq-two">(1.2)</a>' in page
+    assert 'id="equation-' not in page, "the equation's id belongs to its section"
+    assert "a &lt; b" in page
+
+
+def test_the_ledger_follows_the_sections(clean: tuple[Path, int, str]) -> None:
+    folder, *_ = clean
+    path = folder / "part" / "clean.md"
+    path.write_text(path.read_text().replace('worse="off by 2"', 'worst="off by 9"'))
+    status, log = build(folder, "-W", "--keep-going")
+    assert status == 0, log
+    assert "<li>worst: off by 9</li>" in html(folder, "ledger")
+
+
+FAULTY = section(
+    "Faulty",
+    IMPORT,
+    equation("eq-unchecked"),
+    equation("eq-idle"),
+    equation("Wrong"),
+    "\\begin{align}\na &= b\n\\end{align}\n",
+    cell('check("eq-idle")'),
+    cell('check("eq-elsewhere", wrong="off by 1")'),
+    equation("eq-hidden"),
+    cell('check("eq-hidden", "check-eq-idle", wrong="1")', ":tags: [remove-output]\n\n"),
+    figure("fig-silent", "Only {numref}`fig-silent` mentions it", 'explore("silent", alt="")'),
+    cell('explore("naked", alt="Fine")'),
+    cell("bare()"),
+    cell("print(object())"),
+    cell('import sys\nprint("look out", file=sys.stderr)'),
+    "![](dot.png)\n",
+    ":::{figure} dot.png\nA caption\n:::\n",
+    exercise("open", solved=False),
+)
+ASIDE = f"# Aside\n{equation('eq-idle')}{equation('eq-aside')}"
+EXPECTED = [  # page, text of its line (None: any line), message
+    ("part/faulty", "(eq-unchecked)", "equation eq-unchecked has no check; a labelled"),
+    ("part/faulty", "(Wrong)", "equation label 'Wrong'; allowed are eq- and lower-case words"),
+    ("part/faulty", None, "a numbered amsmath environment cannot be checked"),
+    ("aside", "(eq-idle)", "equation eq-idle is displayed in part/faulty already"),
+    ("aside", "(eq-aside)", "equation eq-aside has no check"),
+    ("part/faulty", 'check("eq-idle")', "check of eq-idle rejects no mistake; at least one"),
+    ("part/faulty", 'check("eq-elsewhere"', "check of eq-elsewhere, which this page does not"),
+    ("part/faulty", 'check("eq-hidden"', "check of eq-hidden is hidden; it must be shown"),
+    ("part/faulty", 'check("eq-hidden"', "check of eq-hidden: anchor check-eq-idle twice"),
+    ("part/faulty", "name: fig-silent", "figure fig-silent has no mention"),
+    ("part/faulty", None, "figure silent has no alt text"),
+    ("part/faulty", None, "figure naked has no label and caption"),
+    ("part/faulty", None, "output image/png is a bare figure; allowed are those of Explore"),
+    ("part/faulty", None, "output has the memory address 0x"),
+    ("part/faulty", None, "a cell must not write to stderr, but wrote: look out"),
+    ("part/faulty", "![](dot.png)", "image part/dot.png has no alt text"),
+    ("part/faulty", "![](dot.png)", "image part/dot.png is not in a figure"),
+    ("part/faulty", None, "figure A caption has no label (name: fig-…)"),
+    ("part/faulty", ":label: ex-open", "exercise ex-open has no solution on its page"),
+    ("part/faulty", None, "the section has 1 of the 3 exercises it needs"),
+]
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A book with each fault once; built twice, for the second build must find them again."""
+    unused = BIB.replace("used", "unused")
+    folder = tmp_path_factory.mktemp("faulty")
+    write(folder, {"part/faulty": FAULTY, "aside": ASIDE}, BIB + unused)
+    (folder / "part" / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert build(folder)[0] == 0
+    status, log = build(folder, "-W", "--keep-going")
+    assert status == 1
+    return folder, log
+
+
+@pytest.mark.parametrize(("name", "text", "message"), EXPECTED)
+def test_lints(faulty: tuple[Path, str], name: str, text: str | None, message: str) -> None:
+    folder, log = faulty
+    line = str(line_of(folder, name, text)) if text else r"\d*"
+    assert re.search(rf"{name}\.md:{line}(:| ).*WARNING: {re.escape(message)}", log), log
+
+
+def test_an_unused_bibliography_key_is_named(faulty: tuple[Path, str]) -> None:
+    assert re.search(r"references\.bib:2: WARNING: unused is not cited anywhere", faulty[1])
+
+
+def test_no_other_lint_fires(faulty: tuple[Path, str]) -> None:
+    messages = [message for _, _, message in EXPECTED]
+    own = [row for row in faulty[1].splitlines() if re.search(r"WARNING: .*\[book\]", row)]
+    others = [row for row in own if not any(message in row for message in messages)]
+    assert len(others) <= 2, others  # the two bibliography keys
+    assert all("is not cited" in row for row in others)
+
+
+def test_the_records_of_checks_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, Any]] = []
+    checks = rl_helpers.checks
+    monkeypatch.setattr(checks, "display", lambda data, raw, metadata: shown.append(metadata))
+    monkeypatch.setattr(checks.InteractiveShell, "initialized", lambda: True)
+    one = np.ones(1)
+    checks.check("eq-a", one, one, mistakes={"two": 2 * one})
+    record = lints.record({"metadata": shown[0]}, "rl_check")
+    assert record is not None
+    assert record["label"] == "eq-a"
+    assert record["anchor"].startswith("check-eq-a")
+    assert ledger.summary(record) == "Checked: exact, tolerance 1e-10, 1 mistake rejected"
+    assert ledger.totals([{"checks": [record]}]) == (
+        "1 equation, 1 check (1 exact), 1 mistake rejected."
+    )
+
+
+def test_counts() -> None:
+    assert ledger.count(1, "check") == "1 check"
+    assert ledger.count(1200, "check") == "1,200 checks"
+    assert ledger.totals([]) == "0 equations, 0 checks, 0 mistakes rejected."

@@ -1,0 +1,117 @@
+"""Mistakes planted in a copy of the book are caught: in a helper, in a frame, in a number.
+
+A wrong label of an equation is planted in test_ledger.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from extensions.execution import KERNEL_ENV
+from tools.build import build_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+# ---- In a helper --------------------------------------------------------------------------------
+
+# file, what it says, what it is made to say, a section that uses it
+HELPERS = [
+    ("planning.py", "mdp.R + mdp.gamma * mdp.expected_next(V)", "mdp.R + mdp.expected_next(V)",
+     "value-functions"),
+    ("planning.py", "np.eye(mdp.n_states) - mdp.gamma * P_pi, R_pi",
+     "np.eye(mdp.n_states) - P_pi, R_pi", "value-functions"),
+    ("planning.py", "action_values(mdp, V).max(axis=1)", "action_values(mdp, V).mean(axis=1)",
+     "bellman-optimality"),
+    ("losses.py", "rewards[..., t] + gamma * following", "rewards[..., t] + following",
+     "decision-processes"),
+    ("mdp.py", "np.eye(mdp.n_states) - mdp.gamma * P_pi.T, (1 - mdp.gamma) * mdp.p0",
+     "np.eye(mdp.n_states) - mdp.gamma * P_pi.T, mdp.p0", "value-functions"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "right", "wrong", "section"), HELPERS)
+def test_in_a_helper(file: str, right: str, wrong: str, section: str, tmp_path: Path) -> None:
+    """The section's own checks stop it: its cells run as a script that imports the spoiled copy."""
+    shutil.copytree(ROOT / "rl_helpers", tmp_path / "rl_helpers")
+    helper = tmp_path / "rl_helpers" / file
+    source = helper.read_text("utf8")
+    assert source.count(right) == 1, f"{file} says something else now; plant the mistake anew"
+    helper.write_text(source.replace(right, wrong), "utf8")
+
+    page = (ROOT / "chapters" / "mdp" / f"{section}.md").read_text("utf8")
+    cells = jupytext.reads(page, fmt="md:myst").cells
+    script = "\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    (tmp_path / "section.py").write_text(script, "utf8")
+    done = subprocess.run(
+        [sys.executable, "section.py"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    said = "".join(done.stderr.strip().splitlines()[-1:])
+    failed = re.match(r"rl_helpers\.checks\.CheckFailed: (eq-[\w-]+): ", said)
+    assert failed, f"no check noticed that {file} says {wrong}: {said or 'it ran to its end'}"
+    assert f"({failed[1]})" in page, "the check is of an equation of this section"
+
+
+# ---- In an executed notebook --------------------------------------------------------------------
+
+
+def next_digit(match: re.Match[str]) -> str:
+    return match[1] + str((int(match[2]) + 1) % 10)
+
+
+def spoil_number(output: NotebookNode) -> bool:
+    """Change the last digit that a cell printed."""
+    if output.output_type != "stream":
+        return False
+    before = output.text
+    output.text = re.sub(r"(?s)(.*)(\d)", next_digit, before, count=1)
+    return output.text != before
+
+
+def spoil_frame(output: NotebookNode) -> bool:
+    """Change one number in the pack of an explorer: one tag in one of its frames."""
+    page = output.get("data", {}).get("text/html", "")
+    if "explore-pack" not in page:
+        return False
+    wrong = re.sub(r'("frames":\[.*?\[\d+,\d+,\[)(\d)', next_digit, page, count=1)
+    output.data["text/html"] = wrong
+    return wrong != page
+
+
+def spoil(notebook: NotebookNode, change: Callable[[NotebookNode], bool]) -> int | None:
+    """Change one output, and return the number of its cell among those with code."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return next((n for n, cell in enumerate(code) if any(map(change, cell.outputs))), None)
+
+
+def test_in_a_number_and_in_a_frame(tmp_path: Path) -> None:
+    """Both in one notebook, executed once: nbval must name these two cells and no other."""
+    built = sorted((build_folder() / "notebooks").glob("chapters/mdp/*.ipynb"))
+    for path in built:
+        notebook = nbformat.read(path, as_version=4)
+        number, frame = spoil(notebook, spoil_number), spoil(notebook, spoil_frame)
+        if number is not None and frame is not None:
+            break
+    else:
+        pytest.skip("no executed section prints a number and has an explorer: run make book")
+    nbformat.write(notebook, tmp_path / "spoiled.ipynb")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-rf",
+         "-p", "no:cacheprovider", "spoiled.ipynb"],
+        cwd=tmp_path, env={**os.environ, **KERNEL_ENV}, capture_output=True, text=True,
+    )  # fmt: skip
+    failed = re.findall(r"^FAILED .*::Cell (\d+)", done.stdout, re.MULTILINE)
+    assert {int(cell) for cell in failed} == {number, frame}, done.stdout
+    assert "passed" in done.stdout.splitlines()[-1]

@@ -1,0 +1,163 @@
+"""Execute and build the book into a stage, and publish the stage only when the build succeeded.
+
+Inside the build folder (_build, or BOOK_BUILD_DIR):
+    html/       the last good site, which readers and tests see
+    notebooks/  the executed notebooks, kept by extensions/execution.py as its cache
+    stage/      where Jupyter Book works; kept, so that the next build only redoes what changed
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.environment import ROOT, VENV, variables
+from tools.messages import FULL, Stop, explain
+from tools.process import stream
+
+# Whatever else than a section's text can change a page. When one of these changes, all pages are
+# rendered again (executed notebooks have their own, finer cache).
+SHARED = ("_config.yml", "_toc.yml", "constraints.txt", "package-lock.json")
+SHARED_FOLDERS = ("assets", "extensions", "rl_helpers", "templates")
+SETTINGS = ("BOOK_BRANCH", "BOOK_REPOSITORY", "BOOK_SECTION_LIMIT", "BOOK_URL")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception)\b.*: ")
+
+
+def build_folder(root: Path = ROOT) -> Path:
+    """The folder that holds everything the build makes."""
+    return (root / os.environ.get("BOOK_BUILD_DIR", "_build")).resolve()
+
+
+def sources(root: Path = ROOT) -> list[Path]:
+    """Every file that the site is made of."""
+    folders = [root / folder for folder in (*SHARED_FOLDERS, "chapters")]
+    found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    found += [root / name for name in SHARED if (root / name).exists()]
+    found += root.glob("*.bib")
+    return sorted(
+        path for path in found if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)
+    )
+
+
+def keys(root: Path = ROOT) -> tuple[str, str]:
+    """Two hashes of what the site is made of: all but the sections' texts, and all with them.
+
+    Of the sections, their names count in both.
+    """
+    shared, texts = hashlib.sha256(), hashlib.sha256()
+    for name in SETTINGS:
+        shared.update(f"{name}={os.environ.get(name, '')}\0".encode())
+    environment = VENV / "pyvenv.cfg"  # names the version of Python
+    shared.update(environment.read_bytes() if environment.exists() else b"")
+    for path in sources(root):
+        name, content = path.relative_to(root).as_posix(), path.read_bytes()
+        section = name.startswith("chapters/") and path.suffix == ".md"
+        shared.update(f"{name}\0".encode())
+        (texts if section else shared).update(f"{len(content)}\0".encode() + content)
+    return shared.hexdigest(), texts.hexdigest()
+
+
+def publish(staged: Path, site: Path) -> None:
+    """Put the staged site in the place of the published one, which is whole at every moment."""
+    new, old = site.with_name(site.name + ".new"), site.with_name(site.name + ".old")
+    recover(site)
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(staged, new)
+    if site.exists():
+        site.rename(old)
+    new.rename(site)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(site: Path) -> None:
+    """Undo a publication that was interrupted between its two renames."""
+    old = site.with_name(site.name + ".old")
+    if old.exists() and not site.exists():
+        old.rename(site)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep two builds from working in one folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print("Another build of the book is running; this one waits for it.", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def warnings_in(errors: str) -> list[str]:
+    """The warnings and errors, each once and in order, with the indented lines below them."""
+    found: dict[str, None] = {}
+    entry: list[str] = []
+    for line in [*COLOURS.sub("", errors).splitlines(), ""]:
+        if entry and line.startswith("    "):
+            entry.append(line)
+            continue
+        if entry:
+            found["\n".join(entry)] = None
+        entry = [line.rstrip()] if PROBLEM.search(line) else []
+    return list(found)
+
+
+def build(
+    root: Path = ROOT, folder: Path | None = None, command: list[str] | None = None
+) -> Path:
+    """Build the book if anything changed; return the site's first page, or raise Stop.
+
+    A failed or interrupted build leaves html/ as it was, and the executed notebooks for the next.
+    """
+    folder = folder or build_folder(root)
+    site, stage, good = folder / "html", folder / "stage", folder / "stage" / "good"
+    if command is None:
+        command = [str(VENV / "bin" / "jupyter-book"), "build", ".", "-n", "-W", "--keep-going"]
+        command += ["--path-output", str(stage)]
+    with only_one(folder):
+        recover(site)
+        now = list(keys(root))
+        before = good.read_text().split() if good.exists() else []
+        if now == before and (site / "index.html").exists() and (folder / "notebooks").is_dir():
+            return site / "index.html"
+        if now[:1] != before[:1]:
+            # A page whose warnings were shown once is not read again, so its warnings would be
+            # forgotten: only a stage that ended well may be continued.
+            shutil.rmtree(stage, ignore_errors=True)
+        good.unlink(missing_ok=True)
+        try:
+            status, errors = stream(command, root, variables())
+        except KeyboardInterrupt:
+            kept = "the last good site is still in place" if site.exists() else "no site was made"
+            raise Stop(f"\nInterrupted: {kept}, and what was executed is kept.") from None
+        if status:
+            found = warnings_in(errors)
+            lines = [f"The build failed (exit status {status})."]
+            lines += [FULL] if explain(errors) == FULL else []
+            lines += [f"Warnings and errors ({len(found)}):", *found] if found else []
+            lines += ["The last good site is still in place."] if site.exists() else []
+            raise Stop("\n".join(lines))
+        publish(stage / "_build" / "html", site)
+        good.write_text("\n".join(now))
+    return site / "index.html"
+
+
+def report(page: Path, seconds: float) -> None:
+    """Say where to open the book."""
+    shown = page.relative_to(ROOT) if page.is_relative_to(ROOT) else page
+    print(f"\nThe book is up to date ({seconds:.0f} s). Open {shown}\n{page.as_uri()}", flush=True)
+
+
+def main() -> None:
+    """Make book, once the environment is there."""
+    start = time.monotonic()
+    page = build()
+    report(page, time.monotonic() - start)

@@ -1,0 +1,103 @@
+"""A local server that builds the book again, as `make book` does, when a source changes."""
+
+import functools
+import http.server
+import os
+import threading
+import time
+from pathlib import Path
+
+from tools.build import build, build_folder, report, sources
+from tools.environment import ROOT
+from tools.messages import Stop, check_port, read_port
+
+# Only served pages ask whether there is a newer build; the files themselves are as published.
+RELOAD = b"""<script>{
+  let seen;
+  setInterval(async () => {
+    const now = await fetch("/-/built").then((answer) => answer.text(), () => seen);
+    if (seen !== undefined && now !== seen) location.reload();
+    seen = now;
+  }, 1000);
+}</script></body>"""
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves the site, with the reloading script in its pages."""
+
+    built = "0"
+
+    def do_GET(self) -> None:
+        """Answer a page, a file, or the number of the build."""
+        if self.path == "/-/built":
+            self.answer(200, self.built.encode(), "text/plain")
+            return
+        path = Path(self.translate_path(self.path))
+        page = path / "index.html" if path.is_dir() and self.path.endswith("/") else path
+        missing = not page.exists() and not path.is_dir()
+        if missing:
+            page = Path(self.directory) / "404.html"
+        if page.suffix == ".html" and page.exists():
+            content = page.read_bytes().replace(b"</body>", RELOAD)
+            self.answer(404 if missing else 200, content, "text/html; charset=utf-8")
+        else:
+            super().do_GET()
+
+    def answer(self, status: int, content: bytes, kind: str) -> None:
+        """Send one small answer that no browser keeps."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Leave the terminal to the builds."""
+
+
+def stamps() -> dict[str, int]:
+    """When each source last changed."""
+    found = {}
+    for path in sources(ROOT):
+        try:
+            found[str(path)] = path.stat().st_mtime_ns
+        except FileNotFoundError:  # an editor is just replacing it
+            continue
+    return found
+
+
+def rebuild() -> None:
+    """Build once; a failure is told and leaves the last good site being served."""
+    start = time.monotonic()
+    try:
+        report(build(), time.monotonic() - start)
+    except Stop as stop:
+        if "Interrupted" in str(stop):
+            raise
+        print(stop, flush=True)
+    Handler.built = str(int(Handler.built) + 1)
+
+
+def main() -> None:
+    """Make serve, once the environment is there."""
+    port = read_port(os.environ.get("PORT") or "8000", "serve")
+    check_port(port, "serve")
+    seen = stamps()
+    rebuild()
+    site = build_folder() / "html"
+    handler = functools.partial(Handler, directory=str(site))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"Serving http://localhost:{port}/ and watching the sources; Ctrl-C ends it.", flush=True)
+    try:
+        while True:
+            time.sleep(0.5)
+            now = stamps()
+            if now != seen:
+                seen = now
+                rebuild()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.shutdown()

@@ -1,0 +1,104 @@
+"""The Makefile's targets."""
+
+import errno
+import shutil
+import signal
+import subprocess
+import sys
+from typing import NoReturn
+
+from tools import environment
+from tools.messages import FULL, Stop
+
+USAGE = "Targets: book, test, lab, serve, lock, bench-book, clean, distclean (see make help)"
+LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
+
+
+def clean(everything: bool) -> None:
+    """Remove what was built; with `everything` also what was installed."""
+    names = ["_build", *LEFTOVERS]
+    names += [".venv", "node_modules"] if everything else []
+    for name in names:
+        if (environment.ROOT / name).exists():
+            shutil.rmtree(environment.ROOT / name)
+            print(f"removed {name}")
+
+
+def lock() -> None:
+    """Write constraints.txt anew from the requirements, for all platforms and Pythons from 3.11."""
+    command = [str(environment.VENV / "bin" / "uv"), "pip", "compile", "requirements-dev.txt"]
+    command += ["--universal", "--python-version", "3.11", "--no-header", "--no-annotate"]
+    # Without the old lock, which the requirements point at, and which would hold all versions.
+    old = environment.ROOT / "constraints.txt"
+    kept = old.read_text()
+    old.write_text("")
+    try:
+        done = subprocess.run(
+            [*command, "--quiet"], cwd=environment.ROOT, stdout=subprocess.PIPE, text=True
+        )
+    finally:
+        old.write_text(kept)
+    if done.returncode:
+        raise Stop("Resolving failed (see the lines above); constraints.txt is unchanged.")
+    old.write_text(done.stdout)
+
+
+def run(target: str) -> int:
+    """Run one target; return its exit status."""
+    status = 0
+    if target == "book":
+        environment.ensure("book")
+        from tools import build
+
+        build.main()
+    elif target == "test":
+        environment.ensure("dev")
+        from tools import check
+
+        status = check.main()
+    elif target == "serve":
+        environment.ensure("book")
+        from tools import serve
+
+        serve.main()
+    elif target == "lab":
+        environment.ensure("book")
+        from tools import lab
+
+        lab.main()
+    elif target == "lock":
+        environment.ensure("dev")
+        lock()
+    elif target == "bench-book":
+        environment.ensure("dev")
+        command = [environment.python(), "-m", "benchmarks.book"]
+        status = subprocess.run(
+            command, cwd=environment.ROOT, env=environment.variables()
+        ).returncode
+    elif target in ("clean", "distclean"):
+        clean(everything=target == "distclean")
+    else:
+        raise Stop(f"There is no target {target!r}. {USAGE}")
+    return status
+
+
+def main(arguments: list[str]) -> int:
+    """Run the target named on the command line, with messages for people on failure."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return run(arguments[0] if arguments else "")
+    except Stop as stop:
+        print(f"\n{stop}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"\n{FULL}", file=sys.stderr)
+            return 1
+        raise
