@@ -110,6 +110,8 @@ def install(kind: str) -> None:
     index = os.environ.get("TORCH_INDEX", "").strip()
     check_space(ROOT, GIGABYTE // 2 if has_torch else NEEDED)
     if not usable(record):
+        if VENV.is_symlink():  # clearing it would clear another folder
+            raise Stop(".venv is a link to an environment of another folder. Remove the link.")
         print(f"Making .venv with Python {sys.version.split()[0]}", flush=True)
         done = subprocess.run(
             [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
