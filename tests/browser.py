@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    Response,
+    expect,
+)
 
 from benchmarks.book import EXPLORER, PACK
 from tools.build import build_folder
@@ -24,6 +33,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NO_SITE = "There is no site in {}: run make book."
 
 DESKTOP, PHONE = 1280, 390  # widths in pixels
+PATIENCE = 20  # seconds until a page must show what is expected: the machine may be busy
 
 
 def skip_or_fail(reason: str) -> None:
@@ -31,6 +41,18 @@ def skip_or_fail(reason: str) -> None:
     if os.environ.get("CI", "").lower() in ("1", "true"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def patience(seconds: float, *tabs: Page) -> Iterator[None]:
+    """Wait so long, instead of five seconds, for what is expected."""
+    for tab in tabs:
+        tab.set_default_timeout(seconds * 1000)
+    expect.set_options(timeout=seconds * 1000)
+    try:
+        yield
+    finally:
+        expect.set_options(timeout=None)
 
 
 # ---- The site's files ---------------------------------------------------------------------------
@@ -132,10 +154,11 @@ class Watch:
 
 @dataclass
 class Reader:
-    """Opens pages of the site, each with nothing remembered, and sees to it that all is quiet."""
+    """Opens pages of the site, one at a time, and sees to it that all is quiet."""
 
     browser: Browser
     address: str
+    contexts: dict[bool, BrowserContext] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def opens(
@@ -147,7 +170,7 @@ class Reader:
         scripts: bool = True,
         quiet: bool = True,
     ) -> Iterator[tuple[Page, Watch]]:
-        """Open one page.
+        """Open one page in a new tab, with nothing remembered but files.
 
         Args:
             page: its path in the site.
@@ -156,17 +179,19 @@ class Reader:
             scripts: whether JavaScript runs.
             quiet: whether what `Watch` notes until the end fails the test.
         """
-        context = self.browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme="dark" if theme == "dark" else "light",
-            java_script_enabled=scripts,
-        )
+        if scripts not in self.contexts:  # a new one for each page would take twice the time
+            self.contexts[scripts] = self.browser.new_context(java_script_enabled=scripts)
+            self.contexts[scripts].set_default_timeout(PATIENCE * 1000)
+        tab, watch = self.contexts[scripts].new_page(), Watch(self.address)
         try:
-            tab, watch = context.new_page(), Watch(self.address)
+            tab.set_viewport_size({"width": width, "height": 900})
+            tab.emulate_media(color_scheme="dark" if theme == "dark" else "light")
             watch.listen(tab)
             tab.goto(self.address + page)
             yield tab, watch
             if quiet:
                 assert not watch.problems, f"{page}: {watch.problems}"
         finally:
-            context.close()
+            with contextlib.suppress(Error):  # of a page that did not open
+                tab.evaluate("localStorage.clear()")
+            tab.close()

@@ -1,0 +1,167 @@
+"""A section in a real JupyterLab, as `make lab` starts it: opened, run to the end, a slider moved."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.browser import ARGUMENTS, ROOT, patience
+from tools import lab
+from tools.environment import VENV, variables, write_settings
+from tools.process import end
+
+CHAPTERS, SECTION = ROOT / "chapters", "mdp/decision-processes.md"
+TOKEN = "only-for-this-test"
+LIMIT = 150  # seconds for all of it
+
+# What the open notebook holds, which is more than what JupyterLab has put on the screen.
+CELLS = """
+() => [...jupyterapp.shell.currentWidget.content.model.cells]
+  .filter((cell) => cell.type === "code")
+  .map((cell) => ({
+    ran: cell.executionCount !== null && (cell.executionState ?? "idle") === "idle",
+    errors: cell.outputs.toJSON()
+      .filter((output) => output.output_type === "error")
+      .map((output) => `${output.ename}: ${output.evalue}`),
+  }))
+"""
+
+
+class Deadline:
+    """Shares the time that the test may take among its steps."""
+
+    def __init__(self) -> None:
+        self.end = time.monotonic() + LIMIT
+
+    def left(self, step: str) -> float:
+        """Seconds that are left at some step."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            pytest.fail(f"{step}: not within {LIMIT} s", pytrace=False)
+        return left
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def jupyterlab(book: Path, deadline: Deadline, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run JupyterLab on a copy of the book, away from the user's own settings; gives its address."""
+    patch.setattr(lab, "ROOT", book)
+    patch.delenv("BOOK_STATIC", raising=False)
+    port, own = free_port(), book.parent / "jupyter"
+    kinds = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    env = variables(**{f"JUPYTER_{kind}": str(own / kind.lower()) for kind in kinds})
+    env |= {"JUPYTERLAB_SETTINGS_DIR": str(own), "JUPYTERLAB_WORKSPACES_DIR": str(own)}
+    env |= {"IPYTHONDIR": str(own / "ipython")}
+    write_settings(VENV)
+    line = lab.command(port, TOKEN)
+    line += ["--LabApp.expose_app_in_browser=True"]  # for CELLS
+    line += [] if "--no-browser" in line else ["--no-browser"]
+    log = book.parent / "lab.log"
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            line, cwd=book, env=env, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+        )  # fmt: skip
+        try:
+            answers = f"http://127.0.0.1:{port}/api?token={TOKEN}"
+            while True:
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(answers, timeout=5).close()
+                    break
+                assert process.poll() is None, f"JupyterLab ended:\n{log.read_text()}"
+                deadline.left(f"JupyterLab starts:\n{log.read_text()}")
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}/lab/tree/chapters?token={TOKEN}"
+        finally:
+            process.terminate()  # it ends its kernels
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=15)
+            end(process)
+
+
+def open_section(tab: Page, address: str) -> None:
+    """Double-click through the folders to the section, as a reader does."""
+    tab.goto(address)
+    for name in SECTION.split("/"):
+        tab.locator(".jp-DirListing-item").filter(has_text=name).dblclick()
+    expect(tab.locator(".jp-NotebookPanel:visible .jp-Notebook")).to_be_visible()
+
+
+def run_to_the_end(tab: Page, deadline: Deadline) -> None:
+    """Run all cells from the menu; fail at the first error, and when there is no time left."""
+    expect(tab.locator("#jp-main-statusbar")).to_contain_text("Python 3 (ipykernel) | Idle")
+    expect(tab.locator(".jp-Dialog"), "a notebook opens without a question").to_have_count(0)
+    tab.locator(".lm-MenuBar-item", has_text="Run").click()
+    tab.locator(".lm-Menu-item[data-command='runmenu:run-all']").click()
+    while True:
+        cells: list[dict[str, Any]] = tab.evaluate(CELLS)
+        errors = [f"cell {n}: {error}" for n, cell in enumerate(cells) for error in cell["errors"]]
+        assert not errors, errors
+        if all(cell["ran"] for cell in cells):
+            return
+        done = sum(cell["ran"] for cell in cells)
+        deadline.left(f"{done} of {len(cells)} cells have run")
+        tab.wait_for_timeout(300)
+
+
+def checks_are_shown(tab: Page) -> None:
+    labels = re.findall(r'^check\w*\("([\w-]+)"', (CHAPTERS / SECTION).read_text("utf8"), re.M)
+    assert labels, f"{SECTION} has no check"
+    for label in labels:
+        line = tab.locator(".rl-check").filter(has_text=label).first
+        expect(line.locator(".rl-check-mark"), f"the check of {label}").to_have_text("✓")
+        line.scroll_into_view_if_needed()
+        expect(line).to_be_visible()
+
+
+def slider_moves_its_figure(tab: Page) -> None:
+    output = tab.locator(".jp-OutputArea-output:has(.widget-hslider)").first
+    output.scroll_into_view_if_needed()
+    figure, readout = output.locator("img"), output.locator(".widget-readout")
+    before, value = figure.get_attribute("src") or "", readout.inner_text()
+    alt = figure.get_attribute("alt") or ""
+    assert before.startswith("data:image/png")
+    output.get_by_role("slider").press("ArrowRight")
+    expect(readout).not_to_have_text(value)
+    expect(figure, "the slider moves no figure").not_to_have_attribute("src", before)
+    expect(figure, "the alt text stays as it was").not_to_have_attribute("alt", alt)
+
+
+def test_a_section_runs_in_jupyterlab_and_its_slider_is_live(
+    chromium_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadline = Deadline()
+    book = tmp_path / "book"
+    shutil.copytree(CHAPTERS, book / "chapters")
+    with (
+        jupyterlab(book, deadline, monkeypatch) as address,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        tab = browser.new_page(viewport={"width": 1280, "height": 900})
+        steps = {
+            "opening the section": lambda: open_section(tab, address),
+            "running its cells": lambda: run_to_the_end(tab, deadline),
+            "looking for its checks": lambda: checks_are_shown(tab),
+            "moving its slider": lambda: slider_moves_its_figure(tab),
+        }
+        for step, take in steps.items():
+            with patience(deadline.left(step), tab):
+                take()
+        browser.close()
