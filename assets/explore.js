@@ -35,7 +35,7 @@
     const pack = checked(JSON.parse(element.querySelector(".explore-pack").textContent), sliders);
     const drawn = new Map(); // frames as SVG, once they were shown
 
-    // Everything that moves a slider goes through here: a reader's hand now, a timer if ever.
+    // Everything that moves a slider goes through here: a reader's hand, or the timer of a player.
     function show() {
       let index = 0;
       sliders.forEach((slider, i) => {
@@ -54,9 +54,35 @@
       slider.style.setProperty("--at", slider.value / slider.max);
       slider.addEventListener("input", show);
     });
+    const button = controls.querySelector(".explore-play");
+    if (button) player(button, sliders[Number(button.dataset.slider)], show);
     controls.hidden = false;
     // The browser may have kept the sliders where the reader left them.
     if (sliders.some((slider) => slider.value !== slider.defaultValue)) show();
+  }
+
+  // A button that steps a slider to its end. Who asked for less motion moves the slider by hand.
+  function player(button, slider, show) {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    let timer = 0;
+    function stop() {
+      clearInterval(timer);
+      timer = 0;
+      button.textContent = "play";
+    }
+    function step() {
+      slider.value = Number(slider.value) + 1;
+      show();
+      if (slider.value === slider.max) stop();
+    }
+    button.addEventListener("click", () => {
+      if (timer) return stop();
+      if (slider.value === slider.max) slider.value = 0;
+      button.textContent = "pause";
+      timer = setInterval(step, 80);
+    });
+    slider.addEventListener("input", stop); // the reader's hand goes first
+    button.hidden = false;
   }
 
   document.querySelectorAll("[data-explore]").forEach((element) => {

@@ -31,6 +31,8 @@ GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda_": "λ",
 }  # fmt: skip
 
+MILLISECONDS_PER_FRAME = 80  # of a figure that plays; assets/explore.js has the same number
+
 Splice = list[Any]  # [start, count, [tag ids]]
 
 
@@ -46,6 +48,7 @@ class Explore:
         labels: for a slider's argument name, what the reader sees; by default its Greek letter or
             its name.
         start: for a slider's argument name, the value shown first; by default the middle one.
+        play: argument name of a slider over time, which gets a button that plays its values.
         **values: for each slider, the values it steps through (at least two).
 
     Raises:
@@ -62,6 +65,7 @@ class Explore:
         size: tuple[float, float] = (6.4, 3.0),
         labels: Mapping[str, str] | None = None,
         start: Mapping[str, Any] | None = None,
+        play: str | None = None,
         **values: Sequence[Any] | np.ndarray,
     ) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
@@ -82,6 +86,11 @@ class Explore:
                 raise ValueError(
                     f"{argument} of explorer {name} names {sorted(unknown)}; sliders are {sorted(values)}"
                 )
+        if play is not None and play not in values:
+            raise ValueError(
+                f"play of explorer {name} is {play!r}; it must name a slider: {sorted(values)}"
+            )
+        self.play = play
         self.labels = {key: (labels or {}).get(key, GREEK.get(key, key)) for key in values}
         self.first = {key: len(grid) // 2 for key, grid in self.values.items()}
         for key, value in (start or {}).items():
@@ -184,6 +193,11 @@ class Explore:
                 f'aria-valuetext="{html.escape(_text(grid[at]))}">'
                 f'<output for="{ident}">{html.escape(_text(grid[at]))}</output></div>'
             )
+        if self.play:
+            which = list(self.values).index(self.play)
+            controls.append(
+                f'<button type="button" class="explore-play" data-slider="{which}" hidden>play</button>'
+            )
         packed = pack(frames)
         packed["values"] = [[_text(v) for v in grid] for grid in self.values.values()]
         packed["alts"] = alts
@@ -219,7 +233,13 @@ class Explore:
         for slider in sliders.values():
             slider.observe(redraw, names="value")
         redraw()
-        return ipywidgets.VBox([*sliders.values(), picture])
+        controls = list(sliders.values())
+        if self.play:
+            slider = sliders[self.play]
+            player = ipywidgets.Play(max=len(slider.options) - 1, interval=MILLISECONDS_PER_FRAME)
+            ipywidgets.jslink((player, "value"), (slider, "index"))
+            controls.append(player)
+        return ipywidgets.VBox([*controls, picture])
 
 
 # -- SVG

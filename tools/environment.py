@@ -146,6 +146,18 @@ def install_node() -> None:
     run(command, "Installing the npm packages")
 
 
+def install_peers() -> Path:
+    """Install what `make bench` measures the book against, apart from .venv; return the folder."""
+    folder, requirements = ROOT / "_build" / "peers", "benchmarks/requirements.txt"
+    stamp, wanted = folder / "installed", fingerprint([requirements, "constraints.txt"])
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [python(), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
+        run([*command, "--target", str(folder), "-r", requirements], "Installing the peers")
+        stamp.write_text(wanted)
+    return folder
+
+
 def write_settings(prefix: Path) -> None:
     """Give one environment's Jupyter the book's settings; the user's own stay as they are."""
     for name, settings in (

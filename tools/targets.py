@@ -10,7 +10,7 @@ from typing import NoReturn
 from tools import environment
 from tools.messages import FULL, Stop
 
-USAGE = "Targets: book, test, lab, serve, lock, bench-book, clean, distclean (see make help)"
+USAGE = "Targets: book, test, lab, serve, lock, bench, bench-book, clean, distclean (see make help)"
 LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
 
 
@@ -43,6 +43,13 @@ def lock() -> None:
     old.write_text(done.stdout)
 
 
+def measure(benchmark: str, **extra: str) -> int:
+    """Run one of the benchmarks; return its exit status."""
+    command = [environment.python(), "-m", f"benchmarks.{benchmark}"]
+    env = environment.variables(**extra)
+    return subprocess.run(command, cwd=environment.ROOT, env=env).returncode
+
+
 def run(target: str) -> int:
     """Run one target; return its exit status."""
     status = 0
@@ -71,10 +78,11 @@ def run(target: str) -> int:
         lock()
     elif target == "bench-book":
         environment.ensure("dev")
-        command = [environment.python(), "-m", "benchmarks.book"]
-        status = subprocess.run(
-            command, cwd=environment.ROOT, env=environment.variables()
-        ).returncode
+        status = measure("book")
+    elif target == "bench":
+        environment.ensure("dev")
+        peers = environment.install_peers()
+        status = measure("bandits") or measure("cartpole", PYTHONPATH=str(peers))
     elif target in ("clean", "distclean"):
         clean(everything=target == "distclean")
     else:

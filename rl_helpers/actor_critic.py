@@ -1,0 +1,160 @@
+"""Advantage actor-critic (A2C) with generalised advantage estimates; all seeds in one batch."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rl_helpers.losses import (
+    categorical_entropy,
+    categorical_log_prob,
+    gae,
+    masked_mean,
+    policy_gradient_loss,
+    td_errors,
+    value_loss,
+)
+from rl_helpers.networks import clip_gradients, initial_parameters, mlp, seed_generators
+from rl_helpers.rollouts import Rollout, collect, make_environments
+from rl_helpers.runs import (
+    Run,
+    evaluate_snapshots,
+    progress,
+    raise_if_diverged,
+    require,
+    stack,
+    start_snapshots,
+)
+
+
+@dataclass(frozen=True)
+class A2CConfig:
+    """Settings of A2C.
+
+    Args:
+        total_steps: environment steps of one seed.
+        n_envs: environments of one seed.
+        n_steps: steps in each environment for one update.
+        hidden: widths of the hidden layers, of actor and critic each.
+        gamma: discount, 0 to 1.
+        lambda_: λ of the advantage estimates, 0 to 1.
+        learning_rate: of the actor; positive.
+        critic_learning_rate: of the critic; positive.
+        entropy_coefficient: weight of the current states' entropy in the objective, in nats; at
+            least 0.
+        max_grad_norm: largest gradient norm of each seed, actor and critic apart; infinity: no
+            clipping.
+        evaluate_every: environment steps between evaluations.
+    """
+
+    total_steps: int = 20_000
+    n_envs: int = 8
+    n_steps: int = 16
+    hidden: tuple[int, ...] = (32, 32)
+    gamma: float = 0.98
+    lambda_: float = 0.95
+    learning_rate: float = 5e-3
+    critic_learning_rate: float = 1e-2
+    entropy_coefficient: float = 0.0
+    max_grad_norm: float = 0.5
+    evaluate_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name in ("n_envs", "n_steps"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
+        for name in ("gamma", "lambda_"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, name, value, f"allowed is 0 <= {name} <= 1")
+        for name in ("learning_rate", "critic_learning_rate", "max_grad_norm"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "it must be positive")
+        coefficient = self.entropy_coefficient
+        require(coefficient >= 0, "entropy_coefficient", coefficient, "it must be at least 0")
+
+
+def estimate_advantages(
+    rollout: Rollout, values: Float[Tensor, "seeds envs T1"], gamma: float, lambda_: float
+) -> Float[Tensor, "seeds envs T"]:
+    """Â_t of a rollout: eq-td-error, then eq-gae.
+
+    Args:
+        rollout: T steps.
+        values: V(s_0) to V(s_T) [seeds, envs, T+1].
+        gamma, lambda_: discount and λ, 0 to 1.
+    """
+    deltas = td_errors(
+        rollout.rewards, values[..., :-1], values[..., 1:], rollout.terminated, gamma
+    )
+    return gae(deltas, rollout.ended, gamma, lambda_)
+
+
+def train_a2c(
+    config: A2CConfig, n_seeds: int, seed: int = 0, environment: str = "CartPole-v1"
+) -> Run:
+    """Train one actor and critic a seed by A2C.
+
+    Each iteration takes `n_steps` in every environment and then one step of Adam: the actor's
+    along Σ_t ∇log π(a_t|s_t) Â_t, the critic's towards the targets V(s_t) + Â_t, held fixed.
+
+    Args:
+        config: the settings.
+        n_seeds: number of seeds, trained in one batch.
+        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        environment: Gymnasium's name; discrete actions.
+
+    Raises:
+        ValueError: settings out of range, no seeds, an environment that does not fit.
+        FloatingPointError: a loss that is no longer finite; names the seed and its steps.
+
+    Source: eq-actor-update, eq-critic-loss, eq-gae; Mnih et al. (2016), without asynchrony;
+        Schulman et al. (2016).
+    """
+    generators = seed_generators(seed, n_seeds)
+    envs = make_environments(environment, n_seeds, config.n_envs, seed)
+    sizes = (envs.n_inputs, *config.hidden, envs.n_actions)
+    value_sizes = (envs.n_inputs, *config.hidden, 1)
+    actor = initial_parameters(sizes, generators, last_gain=0.01)
+    critic = initial_parameters(value_sizes, generators)
+    optimizers = [
+        torch.optim.Adam([actor], lr=config.learning_rate, eps=1e-5, fused=True),
+        torch.optim.Adam([critic], lr=config.critic_learning_rate, eps=1e-5, fused=True),
+    ]
+    snapshots = start_snapshots(actor, config.total_steps, config.evaluate_every)
+    policy_losses, value_losses = [], []
+    spent, rollout = 0, None
+    with progress(config.total_steps, "A2C") as bar:
+        while spent < config.total_steps:
+            rollout = collect(
+                envs, lambda x: mlp(actor, sizes, x), config.n_steps, generators, rollout
+            )
+            states = rollout.observations  # [seeds, envs, T+1, d]
+            values = mlp(critic, value_sizes, states).squeeze(-1)
+            advantages = estimate_advantages(rollout, values.detach(), config.gamma, config.lambda_)
+            targets = values[..., :-1].detach() + advantages
+            logits = mlp(actor, sizes, states[:, :, :-1])
+            log_probs = categorical_log_prob(logits, rollout.actions)
+            policy = masked_mean(policy_gradient_loss(log_probs, advantages), rollout.live)
+            entropy = masked_mean(categorical_entropy(logits), rollout.live)
+            value = masked_mean(value_loss(values[..., :-1], targets), rollout.live)
+
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            (policy - config.entropy_coefficient * entropy + value).sum().backward()
+            for optimizer, parameters in zip(optimizers, (actor, critic), strict=True):
+                clip_gradients([parameters], config.max_grad_norm)
+                optimizer.step()
+
+            spent += config.n_envs * config.n_steps
+            raise_if_diverged("A2C", spent, loss=policy + value, theta=actor, critic=critic)
+            policy_losses.append(policy.detach())
+            value_losses.append(value.detach())
+            snapshots.keep(spent, actor)
+            bar.update(config.n_envs * config.n_steps)
+    return Run(
+        snapshots.steps,
+        evaluate_snapshots(environment, snapshots.theta, sizes, seed + 1),
+        stack(policy_losses, n_seeds),
+        stack(value_losses, n_seeds),
+        sizes,
+        snapshots.theta,
+    )

@@ -1,0 +1,185 @@
+"""Small networks for many seeds at once: parameters are one vector a seed, products are batched.
+
+A network has the widths `sizes`, such as (4, 32, 32, 2), and the parameters `theta` [seeds, P]: the
+vector θ of the equations, one row a seed. Everything acts on each row alone, so the seeds of an
+experiment learn side by side and never mix: sum the losses of all seeds, and the gradient of each
+row is its own seed's.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+TANH_GAIN = math.sqrt(2)  # of the hidden layers: Huang et al. (2022), detail 2
+
+
+def one_thread() -> None:
+    """Let torch use one thread: small products run no faster on two, and results repeat bit for
+    bit only while the number of threads stays the same.
+    """
+    torch.set_num_threads(1)
+
+
+def seed_generators(seed: int, n_seeds: int) -> list[torch.Generator]:
+    """One independent source of randomness for each seed of an experiment.
+
+    The generator of seed i depends on `seed` and i alone, not on how many seeds there are.
+
+    Args:
+        seed: the experiment's seed, at least 0.
+        n_seeds: number of generators, at least 1.
+
+    Raises:
+        ValueError: no seeds, or a negative seed.
+    """
+    if n_seeds < 1:
+        raise ValueError(f"n_seeds is {n_seeds}; an experiment needs at least 1 seed")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
+    streams = np.random.SeedSequence(seed).spawn(n_seeds)
+    numbers = [int(stream.generate_state(1, np.uint64)[0]) for stream in streams]
+    return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+def n_parameters(sizes: Sequence[int]) -> int:
+    """Number of parameters P of a network: weights and biases of every layer."""
+    return sum(n_in * n_out + n_out for n_in, n_out in _layers(sizes))
+
+
+def initial_parameters(
+    sizes: Sequence[int],
+    generators: Sequence[torch.Generator],
+    *,
+    last_gain: float = 1.0,
+    orthogonal: bool = True,
+) -> Float[Tensor, "seeds P"]:
+    """Parameters to start from, ready to be trained.
+
+    Args:
+        sizes: widths of the network, from inputs to outputs.
+        generators: one a seed.
+        last_gain: factor of the last layer's orthogonal matrix; 0.01 makes a policy start nearly
+            uniform.
+        orthogonal: orthogonal weights with gain √2 below the last layer, and biases 0; otherwise
+            all uniform within ±1/√n_in, torch's default.
+
+    Raises:
+        ValueError: no generators, or widths that are fewer than two or not positive.
+
+    Source: Saxe et al. (2014); Huang et al. (2022), detail 2.
+    """
+    if not generators:
+        raise ValueError("generators is empty; an experiment needs at least 1 seed")
+    layers = _layers(sizes)
+    parts = []
+    for depth, (n_in, n_out) in enumerate(layers, start=1):
+        if orthogonal:
+            gain = last_gain if depth == len(layers) else TANH_GAIN
+            tall = (max(n_in, n_out), min(n_in, n_out))
+            noise = torch.stack([torch.randn(tall, generator=g) for g in generators])
+            Q, R = torch.linalg.qr(noise)
+            Q = Q * R.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)  # uniform over all rotations
+            weights = gain * (Q if n_in >= n_out else Q.mT)  # [seeds, n_in, n_out]
+            biases = torch.zeros(len(generators), n_out)
+        else:
+            shape = (n_in + 1, n_out)
+            noise = torch.stack([torch.rand(shape, generator=g) for g in generators])
+            uniform = (2 * noise - 1) / math.sqrt(n_in)
+            weights, biases = uniform[:, :-1], uniform[:, -1]
+        parts += [weights.flatten(1), biases]
+    return torch.cat(parts, dim=1).requires_grad_()
+
+
+def mlp(
+    theta: Float[Tensor, "seeds P"], sizes: Sequence[int], x: Float[Tensor, "seeds *batch n_in"]
+) -> Float[Tensor, "seeds *batch n_out"]:
+    """Apply each seed's network to its own inputs: tanh layers, and a linear one at the end.
+
+    Args:
+        theta: parameters [seeds, P].
+        sizes: widths of the network, from inputs to outputs.
+        x: inputs [seeds, ..., n_in].
+
+    Returns:
+        Outputs [seeds, ..., n_out].
+
+    Raises:
+        ValueError: shapes that disagree.
+    """
+    layers = _layers(sizes)
+    if theta.ndim != 2 or theta.shape[1] != n_parameters(sizes):
+        raise ValueError(
+            f"theta has shape {tuple(theta.shape)}; sizes {tuple(sizes)} need [seeds, {n_parameters(sizes)}]"
+        )
+    if x.ndim < 2 or x.shape[0] != theta.shape[0] or x.shape[-1] != sizes[0]:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}; it must be [seeds, ..., n_in] = "
+            f"[{theta.shape[0]}, ..., {sizes[0]}]"
+        )
+    parts = theta.split([n for n_in, n_out in layers for n in (n_in * n_out, n_out)], dim=1)
+    h = x.reshape(len(theta), -1, sizes[0])
+    for depth, (n_in, n_out) in enumerate(layers):
+        W, b = parts[2 * depth].view(-1, n_in, n_out), parts[2 * depth + 1].unsqueeze(1)
+        h = torch.baddbmm(
+            b, h, W
+        )  # [seeds, batch, n_in] @ [seeds, n_in, n_out] + [seeds, 1, n_out]
+        if depth + 1 < len(layers):
+            h = h.tanh()
+    return h.view(*x.shape[:-1], sizes[-1])
+
+
+def clip_gradients(parameters: Sequence[Float[Tensor, "seeds _"]], max_norm: float) -> Tensor:
+    """Shrink each seed's gradient, over all `parameters` together, to a norm of at most `max_norm`.
+
+    Args:
+        parameters: tensors [seeds, P] with gradients; changed in place.
+        max_norm: largest norm allowed, positive; infinity leaves all gradients alone.
+
+    Returns:
+        The norms before [seeds].
+
+    Raises:
+        ValueError: max_norm not positive.
+
+    Source: Huang et al. (2022), detail 11.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm is {max_norm}; it must be positive (infinity: no clipping)")
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([g.norm(dim=1) for g in gradients]).norm(dim=0)
+    if max_norm < math.inf:
+        shrink = (max_norm / (norms + 1e-6)).clamp(max=1).unsqueeze(1)
+        for g in gradients:
+            g.mul_(shrink)
+    return norms
+
+
+def gumbel_noise(
+    generators: Sequence[torch.Generator], shape: Sequence[int]
+) -> Float[Tensor, " seeds *shape"]:
+    """Standard Gumbel noise [seeds, *shape], each seed's from its own generator.
+
+    `(logits + noise).argmax(-1)` is a sample of the categorical distribution: the Gumbel-max trick.
+
+    Source: Maddison, Tarlow & Minka (2014).
+    """
+    waiting = torch.empty(len(generators), *shape)
+    for row, generator in zip(waiting, generators, strict=True):
+        row.exponential_(generator=generator)
+    return waiting.log_().neg_()
+
+
+def permutations(generators: Sequence[torch.Generator], n: int) -> Tensor:
+    """A random order of 0 to n - 1 for each seed [seeds, n]."""
+    return torch.stack([torch.randperm(n, generator=generator) for generator in generators])
+
+
+def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes is {tuple(sizes)}; it must be at least two widths, each positive")
+    return list(itertools.pairwise(sizes))

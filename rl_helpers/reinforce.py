@@ -1,0 +1,135 @@
+"""REINFORCE with whole episodes, with or without a learned baseline; all seeds in one batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from rl_helpers.losses import (
+    bootstrapped_returns,
+    categorical_log_prob,
+    masked_mean,
+    policy_gradient_loss,
+    value_loss,
+)
+from rl_helpers.networks import clip_gradients, initial_parameters, mlp, seed_generators
+from rl_helpers.rollouts import collect_episodes, make_environments
+from rl_helpers.runs import (
+    Run,
+    evaluate_snapshots,
+    progress,
+    raise_if_diverged,
+    require,
+    stack,
+    start_snapshots,
+)
+
+
+@dataclass(frozen=True)
+class ReinforceConfig:
+    """Settings of REINFORCE.
+
+    Args:
+        total_steps: environment steps of one seed.
+        n_episodes: whole episodes collected for one update.
+        baseline: subtract a learned V(s_t) from the return.
+        hidden: widths of the hidden layers.
+        gamma: discount, 0 to 1.
+        learning_rate: of the policy; positive.
+        baseline_learning_rate: of the baseline; positive.
+        max_grad_norm: largest gradient norm of each seed, policy and baseline apart; infinity: no
+            clipping.
+        evaluate_every: environment steps between evaluations.
+    """
+
+    total_steps: int = 20_000
+    n_episodes: int = 4
+    baseline: bool = True
+    hidden: tuple[int, ...] = (32, 32)
+    gamma: float = 0.98
+    learning_rate: float = 5e-3
+    baseline_learning_rate: float = 1e-2
+    max_grad_norm: float = 0.5
+    evaluate_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        require(self.n_episodes >= 1, "n_episodes", self.n_episodes, "it must be at least 1")
+        require(0 <= self.gamma <= 1, "gamma", self.gamma, "allowed is 0 <= gamma <= 1")
+        for name in ("learning_rate", "baseline_learning_rate", "max_grad_norm"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "it must be positive")
+
+
+def train_reinforce(
+    config: ReinforceConfig, n_seeds: int, seed: int = 0, environment: str = "CartPole-v1"
+) -> Run:
+    """Train one policy a seed by REINFORCE.
+
+    Each iteration plays `n_episodes` whole episodes with the current policy and takes one step of
+    Adam along Σ_t ∇log π(a_t|s_t) (G_t - V(s_t)), averaged over all steps; without baseline V is 0.
+    The baseline is then fitted to the returns by one step. Seeds spend their steps at their own
+    pace, and go on until the slowest is done; nothing of that is recorded in `theta` and `returns`.
+
+    Args:
+        config: the settings.
+        n_seeds: number of seeds, trained in one batch.
+        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        environment: Gymnasium's name; discrete actions.
+
+    Raises:
+        ValueError: settings out of range, no seeds, an environment that does not fit.
+        FloatingPointError: a loss that is no longer finite; names the seed and its steps.
+
+    Source: eq-reinforce, eq-baseline; Williams (1992); Sutton & Barto (2018), section 13.4.
+    """
+    generators = seed_generators(seed, n_seeds)
+    envs = make_environments(environment, n_seeds, config.n_episodes, seed)
+    sizes = (envs.n_inputs, *config.hidden, envs.n_actions)
+    value_sizes = (envs.n_inputs, *config.hidden, 1)
+    actor = initial_parameters(sizes, generators, last_gain=0.01)
+    critic = initial_parameters(value_sizes, generators)
+    optimizers = [
+        torch.optim.Adam([actor], lr=config.learning_rate, fused=True),
+        torch.optim.Adam([critic], lr=config.baseline_learning_rate, fused=True),
+    ]
+    snapshots = start_snapshots(actor, config.total_steps, config.evaluate_every)
+    policy_losses, value_losses = [], []
+    spent = np.zeros(n_seeds, dtype=int)  # environment steps of each seed
+    with progress(config.total_steps, "REINFORCE") as bar:
+        while spent.min() < config.total_steps:
+            episodes = collect_episodes(envs, lambda x: mlp(actor, sizes, x), generators)
+            states = episodes.observations  # [seeds, envs, T+1, d]
+            values = mlp(critic, value_sizes, states).squeeze(-1) * config.baseline
+            returns = bootstrapped_returns(
+                episodes.rewards,
+                values[..., 1:].detach(),  # read only where an episode was truncated
+                episodes.terminated,
+                episodes.truncated,
+                config.gamma,
+            )
+            logits = mlp(actor, sizes, states[:, :, :-1])
+            log_probs = categorical_log_prob(logits, episodes.actions)
+            weights = returns - values[..., :-1]
+            policy = masked_mean(policy_gradient_loss(log_probs, weights), episodes.live)
+            value = masked_mean(value_loss(values[..., :-1], returns), episodes.live)
+
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            (policy + value).sum().backward()
+            for optimizer, parameters in zip(optimizers, (actor, critic), strict=True):
+                clip_gradients([parameters], config.max_grad_norm)
+                optimizer.step()
+
+            spent += episodes.live.sum((1, 2)).numpy()
+            raise_if_diverged("REINFORCE", spent, loss=policy + value, theta=actor)
+            policy_losses.append(policy.detach())
+            value_losses.append(value.detach())
+            snapshots.keep(spent, actor)
+            bar.update(min(int(spent.min()), config.total_steps) - bar.n)
+    return Run(
+        snapshots.steps,
+        evaluate_snapshots(environment, snapshots.theta, sizes, seed + 1),
+        stack(policy_losses, n_seeds),
+        stack(value_losses if config.baseline else [], n_seeds),
+        sizes,
+        snapshots.theta,
+    )
