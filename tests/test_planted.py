@@ -34,8 +34,8 @@ HELPERS = [
      "np.eye(mdp.n_states) - P_pi, R_pi", "value-functions"),
     ("planning.py", "action_values(mdp, V).max(axis=1)", "action_values(mdp, V).mean(axis=1)",
      "bellman-optimality"),
-    ("losses.py", "rewards[..., t] + gamma * following", "rewards[..., t] + following",
-     "decision-processes"),
+    ("losses.py", "shape[-1])):\n        following = rewards[..., t] + gamma * following",
+     "shape[-1])):\n        following = rewards[..., t] + following", "decision-processes"),
     ("mdp.py", "np.eye(mdp.n_states) - mdp.gamma * P_pi.T, (1 - mdp.gamma) * mdp.p0",
      "np.eye(mdp.n_states) - mdp.gamma * P_pi.T, mdp.p0", "value-functions"),
 ]  # fmt: skip
