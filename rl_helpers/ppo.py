@@ -1,10 +1,13 @@
 """Proximal policy optimisation (PPO) with the clipped objective; all seeds in one batch."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rl_helpers.actor_critic import estimate_advantages
@@ -19,6 +22,7 @@ from rl_helpers.losses import (
     value_loss,
 )
 from rl_helpers.networks import (
+    Adam,
     clip_gradients,
     initial_parameters,
     mlp,
@@ -42,25 +46,27 @@ from rl_helpers.runs import (
 class PPOConfig:
     """Settings of PPO; each implementation detail can be switched off.
 
+    For a setting marked * a tuple gives each seed its own, so that one batch compares many.
+
     Args:
         total_steps: environment steps of one seed.
         n_envs: environments of one seed.
         n_steps: steps in each environment for one iteration.
         n_epochs: passes over the samples of an iteration.
         n_minibatches: gradient steps in one pass; must divide n_envs * n_steps.
-        epsilon: clip range ε of the ratio, positive; infinity: no clipping. A tuple gives each
-            seed its own.
+        epsilon*: clip range ε of the ratio, positive; infinity: no clipping.
         hidden: widths of the hidden layers, of actor and critic each.
         gamma: discount, 0 to 1.
         lambda_: λ of the advantage estimates, 0 to 1.
         learning_rate: of actor and critic; positive.
-        anneal_learning_rate, anneal_epsilon: let them fall linearly to zero over total_steps.
-        adam_eps: Adam's ε, which is not the clip range; positive.
-        max_grad_norm: largest gradient norm of each seed, actor and critic together; infinity: no
+        anneal_learning_rate*: let it fall linearly to zero over total_steps.
+        anneal_epsilon: the same for ε.
+        adam_eps*: Adam's ε, which is not the clip range; positive.
+        max_grad_norm*: largest gradient norm of each seed, actor and critic together; infinity: no
             clipping.
-        normalise_advantages: over each minibatch of each seed.
-        value_clip: clip range of the value loss, in units of the return; None: no clipping.
-        orthogonal_init: orthogonal initial weights; otherwise torch's default.
+        normalise_advantages*: over each minibatch of each seed.
+        value_clip*: clip range of the value loss, in units of the return; infinity: no clipping.
+        orthogonal_init*: orthogonal initial weights; otherwise torch's default.
         value_coefficient: weight of the value loss.
         entropy_coefficient: weight of the current states' entropy in the objective, in nats.
         evaluate_every: environment steps between evaluations; at least n_envs * n_steps.
@@ -77,13 +83,13 @@ class PPOConfig:
     gamma: float = 0.98
     lambda_: float = 0.95
     learning_rate: float = 2.5e-3
-    anneal_learning_rate: bool = True
+    anneal_learning_rate: bool | tuple[bool, ...] = True
     anneal_epsilon: bool = True
-    adam_eps: float = 1e-5
-    max_grad_norm: float = 0.5
-    normalise_advantages: bool = True
-    value_clip: float | None = None
-    orthogonal_init: bool = True
+    adam_eps: float | tuple[float, ...] = 1e-5
+    max_grad_norm: float | tuple[float, ...] = 0.5
+    normalise_advantages: bool | tuple[bool, ...] = True
+    value_clip: float | tuple[float, ...] = math.inf
+    orthogonal_init: bool | tuple[bool, ...] = True
     value_coefficient: float = 1.0
     entropy_coefficient: float = 0.0
     evaluate_every: int = 2_000
@@ -100,13 +106,12 @@ class PPOConfig:
         for name in ("gamma", "lambda_"):
             value = getattr(self, name)
             require(0 <= value <= 1, name, value, f"allowed is 0 <= {name} <= 1")
-        for name in ("learning_rate", "adam_eps", "max_grad_norm", "value_coefficient"):
+        for name in ("learning_rate", "value_coefficient"):
             require(getattr(self, name) > 0, name, getattr(self, name), "it must be positive")
-        require(
-            bool(np.all(np.array(self.epsilon) > 0)), "epsilon", self.epsilon, "allowed is ε > 0"
-        )
-        if self.value_clip is not None:
-            require(self.value_clip > 0, "value_clip", self.value_clip, "it must be positive")
+        for name in ("epsilon", "adam_eps", "max_grad_norm", "value_clip"):
+            value = getattr(self, name)
+            allowed = "allowed is ε > 0" if name == "epsilon" else "it must be positive"
+            require(bool(np.all(np.array(value) > 0)), name, value, allowed)
         coefficient = self.entropy_coefficient
         require(coefficient >= 0, "entropy_coefficient", coefficient, "it must be at least 0")
 
@@ -136,20 +141,20 @@ def train_ppo(
     Source: eq-ppo-clip; Schulman et al. (2017), algorithm 1; Huang et al. (2022).
     """
     generators = seed_generators(seed, n_seeds)
-    clip_range = torch.tensor(config.epsilon).reshape(-1, 1)  # [seeds or 1, 1]
-    if len(clip_range) not in (1, n_seeds):
-        raise ValueError(
-            f"epsilon holds {len(clip_range)} numbers; with n_seeds {n_seeds} it must be 1 or that many"
+    clip_range, adam_eps, max_norm, value_clip, normalise, anneal, orthogonal = (
+        _per_seed(name, getattr(config, name), n_seeds)
+        for name in (
+            *("epsilon", "adam_eps", "max_grad_norm", "value_clip"),
+            *("normalise_advantages", "anneal_learning_rate", "orthogonal_init"),
         )
+    )
     envs = make_environments(environment, n_seeds, config.n_envs, seed)
     sizes = (envs.n_inputs, *config.hidden, envs.n_actions)
     value_sizes = (envs.n_inputs, *config.hidden, 1)
-    orthogonal = config.orthogonal_init
-    actor = initial_parameters(sizes, generators, last_gain=0.01, orthogonal=orthogonal)
-    critic = initial_parameters(value_sizes, generators, orthogonal=orthogonal)
-    optimizer = torch.optim.Adam(
-        [actor, critic], lr=config.learning_rate, eps=config.adam_eps, fused=True
-    )
+    actor = _initial(sizes, generators, orthogonal, last_gain=0.01)
+    critic = _initial(value_sizes, generators, orthogonal)
+    optimizer = Adam([actor, critic], adam_eps)
+    clip_values = bool(value_clip.isfinite().any())
     snapshots = start_snapshots(actor, config.total_steps, config.evaluate_every)
     policy_losses, value_losses, returns, ratios, lives = [], [], [], [], []
     spent, rollout = 0, None  # environment steps of one seed
@@ -158,9 +163,7 @@ def train_ppo(
         while spent < config.total_steps:
             remaining = 1 - spent / config.total_steps
             epsilon = clip_range * (remaining if config.anneal_epsilon else 1.0)
-            optimizer.param_groups[0]["lr"] = config.learning_rate * (
-                remaining if config.anneal_learning_rate else 1.0
-            )
+            learning_rate = config.learning_rate * torch.where(anneal, remaining, 1.0)
             rollout = collect(
                 envs, lambda x: mlp(actor, sizes, x), config.n_steps, generators, rollout
             )
@@ -181,23 +184,22 @@ def train_ppo(
                 ):
                     logits = mlp(actor, sizes, x)
                     ratio = importance_ratio(categorical_log_prob(logits, a), old_log_prob)
-                    weight = normalise_advantages(A, mask) if config.normalise_advantages else A
+                    weight = torch.where(normalise, normalise_advantages(A, mask), A)
                     policy = masked_mean(-ppo_clip(ratio, weight, epsilon), mask)
                     V = mlp(critic, value_sizes, x).squeeze(-1)
-                    if config.value_clip is None:
+                    if not clip_values:
                         value = masked_mean(value_loss(V, old_value + A), mask)
                     else:
                         value = masked_mean(
-                            clipped_value_loss(V, old_value, old_value + A, config.value_clip), mask
+                            clipped_value_loss(V, old_value, old_value + A, value_clip), mask
                         )
                     loss = policy + config.value_coefficient * value  # [seeds]
                     if config.entropy_coefficient > 0:
                         entropy = masked_mean(categorical_entropy(logits), mask)
                         loss = loss - config.entropy_coefficient * entropy
-                    optimizer.zero_grad()
                     loss.sum().backward()
-                    clip_gradients([actor, critic], config.max_grad_norm)
-                    optimizer.step()
+                    clip_gradients([actor, critic], max_norm)
+                    optimizer.step(learning_rate)
                     means += torch.stack([policy, value]).detach()
 
             spent += samples
@@ -231,6 +233,31 @@ def train_ppo(
         torch.stack(ratios, 1).numpy(),
         torch.stack(lives, 1).numpy(),
     )
+
+
+def _per_seed(name: str, value: Any, n_seeds: int) -> Float[Tensor, "_ 1"] | Bool[Tensor, "_ 1"]:
+    """A setting as a column that broadcasts over seeds: [1, 1], or [seeds, 1] of a tuple."""
+    column = torch.tensor(value).reshape(-1, 1)
+    if len(column) not in (1, n_seeds):
+        raise ValueError(
+            f"{name} holds {len(column)} numbers; with n_seeds {n_seeds} it must be 1 or that many"
+        )
+    return column
+
+
+def _initial(
+    sizes: Sequence[int],
+    generators: Sequence[torch.Generator],
+    orthogonal: Bool[Tensor, "_ 1"],
+    last_gain: float = 1.0,
+) -> Float[Tensor, "seeds P"]:
+    """Initial parameters, orthogonal for the seeds that ask for it."""
+    kinds = [
+        initial_parameters(sizes, generators, last_gain=last_gain, orthogonal=kind).detach()
+        for kind in (True, False)
+        if bool((orthogonal == kind).any())
+    ]
+    return torch.where(orthogonal, kinds[0], kinds[-1]).requires_grad_()
 
 
 def _minibatches(batch: Sequence[Tensor], order: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:

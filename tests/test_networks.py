@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rl_helpers.networks import (
+    Adam,
     clip_gradients,
     gumbel_noise,
     initial_parameters,
@@ -93,6 +94,37 @@ def test_infinite_norm_leaves_gradients_alone() -> None:
     clip_gradients([theta], math.inf)
     assert theta.grad is not None
     assert theta.grad.tolist() == [[1e6, 1e6]]
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-2])
+def test_adam_is_torchs(eps: float) -> None:
+    ours, theirs = torch.ones(3, 5, requires_grad=True), torch.ones(3, 5, requires_grad=True)
+    adam, reference = Adam([ours], eps), torch.optim.Adam([theirs], lr=0.1, eps=eps)
+    scale = torch.tensor([[1e-3], [1.0], [1e3]])
+    for step in range(20):
+        for theta in (ours, theirs):
+            (scale * (theta - step) ** 2).sum().backward()
+        adam.step(0.1)
+        reference.step()
+        reference.zero_grad()
+    torch.testing.assert_close(ours, theirs)
+    assert ours.grad is None
+
+
+def test_adam_with_a_rate_and_eps_for_each_seed() -> None:
+    rates, eps = torch.tensor([[0.1], [0.2], [0.1]]), torch.tensor([[1e-5], [1e-5], [1.0]])
+    theta = torch.zeros(3, 1, requires_grad=True)
+    theta.sum().backward()
+    Adam([theta], eps).step(rates)
+    torch.testing.assert_close(theta, torch.tensor([[-0.1], [-0.2], [-0.05]]), atol=1e-5, rtol=0)
+
+
+def test_clip_gradients_to_a_norm_for_each_seed() -> None:
+    theta = torch.zeros(2, 1, requires_grad=True)
+    (4 * theta).sum().backward()
+    clip_gradients([theta], torch.tensor([[1.0], [math.inf]]))
+    assert theta.grad is not None
+    torch.testing.assert_close(theta.grad, torch.tensor([[1.0], [4.0]]))
 
 
 def test_gumbel_max_samples_the_softmax() -> None:

@@ -157,13 +157,33 @@ def test_each_detail_can_be_switched(change: dict[str, Any]) -> None:
     )
 
 
-def test_epsilon_of_each_seed_is_its_own() -> None:
-    # one iteration: later first states come from one stream that all seeds draw from
-    config = replace(PPO, learning_rate=1e-2, total_steps=256, evaluate_every=256)
-    same = train_ppo(config, n_seeds=2)
-    mixed = train_ppo(replace(config, epsilon=(0.2, math.inf)), n_seeds=2)
-    torch.testing.assert_close(mixed.theta[0], same.theta[0])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("epsilon", math.inf),
+        ("adam_eps", 1e-3),
+        ("max_grad_norm", math.inf),
+        ("normalise_advantages", False),
+        ("value_clip", 0.2),
+        ("orthogonal_init", False),
+        ("anneal_learning_rate", False),
+    ],
+)
+def test_a_setting_of_each_seed_is_its_own(name: str, other: Any) -> None:
+    # two iterations, so that the rate has begun to fall; whichever seed is first sees the same
+    # first states, later ones come from one stream that all seeds draw from
+    n_iterations = 2 if name == "anneal_learning_rate" else 1
+    steps = 256 * n_iterations
+    config = replace(PPO, learning_rate=1e-2, total_steps=steps, evaluate_every=steps)
+    mine = getattr(config, name)
+    same, changed = train_ppo(config, 2), train_ppo(replace(config, **{name: other}), 2)
+    mixed = train_ppo(replace(config, **{name: (mine, other)}), n_seeds=2)
+    if name not in ("orthogonal_init", "anneal_learning_rate"):
+        torch.testing.assert_close(mixed.theta[0], same.theta[0])
+        torch.testing.assert_close(mixed.theta[1], changed.theta[1])
     assert not torch.equal(mixed.theta[1], same.theta[1])
+    with pytest.raises(ValueError, match=f"{name} holds 2 numbers; with n_seeds 3 it must be 1"):
+        train_ppo(replace(config, **{name: (mine, other)}), n_seeds=3)
 
 
 def test_estimate_advantages_stops_at_ends() -> None:
