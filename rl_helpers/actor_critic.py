@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,14 +14,16 @@ from rl_helpers.losses import (
     td_errors,
     value_loss,
 )
-from rl_helpers.networks import clip_gradients, initial_parameters, mlp, seed_generators
+from rl_helpers.networks import Adam, actor_critic, clip_gradients, seed_generators
 from rl_helpers.rollouts import Rollout, collect, make_environments
 from rl_helpers.runs import (
     Run,
     evaluate_snapshots,
     progress,
     raise_if_diverged,
-    require,
+    require_at_least,
+    require_positive,
+    require_unit,
     stack,
     start_snapshots,
 )
@@ -61,15 +62,10 @@ class A2CConfig:
     evaluate_every: int = 1_000
 
     def __post_init__(self) -> None:
-        for name in ("n_envs", "n_steps"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
-        for name in ("gamma", "lambda_"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, name, value, f"allowed is 0 <= {name} <= 1")
-        for name in ("learning_rate", "critic_learning_rate", "max_grad_norm"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "it must be positive")
-        coefficient = self.entropy_coefficient
-        require(coefficient >= 0, "entropy_coefficient", coefficient, "it must be at least 0")
+        require_at_least(1, self, "n_envs", "n_steps")
+        require_at_least(0, self, "entropy_coefficient")
+        require_unit(self, "gamma", "lambda_")
+        require_positive(self, "learning_rate", "critic_learning_rate", "max_grad_norm")
 
 
 def estimate_advantages(
@@ -111,50 +107,45 @@ def train_a2c(
     """
     generators = seed_generators(seed, n_seeds)
     envs = make_environments(environment, n_seeds, config.n_envs, seed)
-    sizes = (envs.n_inputs, *config.hidden, envs.n_actions)
-    value_sizes = (envs.n_inputs, *config.hidden, 1)
-    actor = initial_parameters(sizes, generators, last_gain=0.01)
-    critic = initial_parameters(value_sizes, generators)
+    nets = actor_critic(envs.n_inputs, config.hidden, envs.n_actions, generators)
     optimizers = [
-        torch.optim.Adam([actor], lr=config.learning_rate, eps=1e-5, fused=True),
-        torch.optim.Adam([critic], lr=config.critic_learning_rate, eps=1e-5, fused=True),
+        (Adam([nets.actor], eps=1e-5), config.learning_rate),
+        (Adam([nets.critic], eps=1e-5), config.critic_learning_rate),
     ]
-    snapshots = start_snapshots(actor, config.total_steps, config.evaluate_every)
+    snapshots = start_snapshots(nets.actor, config.total_steps, config.evaluate_every)
     policy_losses, value_losses = [], []
     spent, rollout = 0, None
     with progress(config.total_steps, "A2C") as bar:
         while spent < config.total_steps:
-            rollout = collect(
-                envs, lambda x: mlp(actor, sizes, x), config.n_steps, generators, rollout
-            )
+            rollout = collect(envs, nets.logits, config.n_steps, generators, rollout)
             states = rollout.observations  # [seeds, envs, T+1, d]
-            values = mlp(critic, value_sizes, states).squeeze(-1)
+            values = nets.values(states)
             advantages = estimate_advantages(rollout, values.detach(), config.gamma, config.lambda_)
             targets = values[..., :-1].detach() + advantages
-            logits = mlp(actor, sizes, states[:, :, :-1])
+            logits = nets.logits(states[:, :, :-1])
             log_probs = categorical_log_prob(logits, rollout.actions)
             policy = masked_mean(policy_gradient_loss(log_probs, advantages), rollout.live)
             entropy = masked_mean(categorical_entropy(logits), rollout.live)
             value = masked_mean(value_loss(values[..., :-1], targets), rollout.live)
 
-            for optimizer in optimizers:
-                optimizer.zero_grad()
             (policy - config.entropy_coefficient * entropy + value).sum().backward()
-            for optimizer, parameters in zip(optimizers, (actor, critic), strict=True):
-                clip_gradients([parameters], config.max_grad_norm)
-                optimizer.step()
+            for optimizer, learning_rate in optimizers:
+                clip_gradients(optimizer.parameters, config.max_grad_norm)
+                optimizer.step(learning_rate)
 
             spent += config.n_envs * config.n_steps
-            raise_if_diverged("A2C", spent, loss=policy + value, theta=actor, critic=critic)
+            raise_if_diverged(
+                "A2C", spent, loss=policy + value, theta=nets.actor, critic=nets.critic
+            )
             policy_losses.append(policy.detach())
             value_losses.append(value.detach())
-            snapshots.keep(spent, actor)
+            snapshots.keep(spent, nets.actor)
             bar.update(config.n_envs * config.n_steps)
     return Run(
         snapshots.steps,
-        evaluate_snapshots(environment, snapshots.theta, sizes, seed + 1),
+        evaluate_snapshots(environment, snapshots.theta, nets.sizes, seed + 1),
         stack(policy_losses, n_seeds),
         stack(value_losses, n_seeds),
-        sizes,
+        nets.sizes,
         snapshots.theta,
     )

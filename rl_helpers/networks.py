@@ -9,10 +9,11 @@ row is its own seed's.
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 TANH_GAIN = math.sqrt(2)  # of the hidden layers: Huang et al. (2022), detail 2
@@ -125,12 +126,62 @@ def mlp(
     h = x.reshape(len(theta), -1, sizes[0])
     for depth, (n_in, n_out) in enumerate(layers):
         W, b = parts[2 * depth].view(-1, n_in, n_out), parts[2 * depth + 1].unsqueeze(1)
-        h = torch.baddbmm(
-            b, h, W
-        )  # [seeds, batch, n_in] @ [seeds, n_in, n_out] + [seeds, 1, n_out]
+        h = torch.baddbmm(b, h, W)  # b + h W: [seeds, 1, n_out] + [seeds, batch, n_in] @ [...]
         if depth + 1 < len(layers):
             h = h.tanh()
     return h.view(*x.shape[:-1], sizes[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class ActorCritic:
+    """Each seed's policy and value function: two networks with hidden layers of the same widths.
+
+    Args:
+        sizes, value_sizes: widths of the two networks.
+        actor, critic: their parameters [seeds, P], [seeds, P'].
+    """
+
+    sizes: tuple[int, ...]
+    value_sizes: tuple[int, ...]
+    actor: Float[Tensor, "seeds P"]
+    critic: Float[Tensor, "seeds P_critic"]
+
+    def logits(self, x: Float[Tensor, "seeds *batch d"]) -> Float[Tensor, "seeds *batch actions"]:
+        """Logits of π(.|s), for observations x."""
+        return mlp(self.actor, self.sizes, x)
+
+    def values(self, x: Float[Tensor, "seeds *batch d"]) -> Float[Tensor, " seeds *batch"]:
+        """V(s), for observations x."""
+        return mlp(self.critic, self.value_sizes, x).squeeze(-1)
+
+
+def actor_critic(
+    n_inputs: int,
+    hidden: Sequence[int],
+    n_actions: int,
+    generators: Sequence[torch.Generator],
+    orthogonal: bool | Bool[Tensor, "_ 1"] = True,
+) -> ActorCritic:
+    """Networks to start from: the policy nearly uniform, with last gain 0.01.
+
+    Args:
+        n_inputs, n_actions: length of an observation, number of actions.
+        hidden: widths of the hidden layers.
+        generators: one a seed.
+        orthogonal: as in `initial_parameters`; a tensor [seeds, 1] decides for each seed.
+    """
+
+    def start(sizes: Sequence[int], last_gain: float) -> Float[Tensor, "seeds P"]:
+        kinds = [
+            initial_parameters(sizes, generators, last_gain=last_gain, orthogonal=kind).detach()
+            for kind in (True, False)
+            if bool((wanted == kind).any())
+        ]
+        return torch.where(wanted, kinds[0], kinds[-1]).requires_grad_()
+
+    wanted = torch.as_tensor(orthogonal)
+    sizes, value_sizes = (n_inputs, *hidden, n_actions), (n_inputs, *hidden, 1)
+    return ActorCritic(sizes, value_sizes, start(sizes, 0.01), start(value_sizes, 1.0))
 
 
 def clip_gradients(

@@ -21,14 +21,7 @@ from rl_helpers.losses import (
     ppo_clip,
     value_loss,
 )
-from rl_helpers.networks import (
-    Adam,
-    clip_gradients,
-    initial_parameters,
-    mlp,
-    permutations,
-    seed_generators,
-)
+from rl_helpers.networks import Adam, actor_critic, clip_gradients, permutations, seed_generators
 from rl_helpers.rollouts import collect, make_environments
 from rl_helpers.runs import (
     Run,
@@ -36,6 +29,9 @@ from rl_helpers.runs import (
     progress,
     raise_if_diverged,
     require,
+    require_at_least,
+    require_positive,
+    require_unit,
     solved_at,
     stack,
     start_snapshots,
@@ -96,24 +92,16 @@ class PPOConfig:
     stop_at: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_envs", "n_steps", "n_epochs", "n_minibatches"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
+        require_at_least(1, self, "n_envs", "n_steps", "n_epochs", "n_minibatches")
         samples = self.n_envs * self.n_steps
         allowed = f"it must divide n_envs * n_steps = {samples}"
         require(samples % self.n_minibatches == 0, "n_minibatches", self.n_minibatches, allowed)
         allowed = f"it must be at least n_envs * n_steps = {samples}"
         require(self.evaluate_every >= samples, "evaluate_every", self.evaluate_every, allowed)
-        for name in ("gamma", "lambda_"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, name, value, f"allowed is 0 <= {name} <= 1")
-        for name in ("learning_rate", "value_coefficient"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "it must be positive")
-        for name in ("epsilon", "adam_eps", "max_grad_norm", "value_clip"):
-            value = getattr(self, name)
-            allowed = "allowed is ε > 0" if name == "epsilon" else "it must be positive"
-            require(bool(np.all(np.array(value) > 0)), name, value, allowed)
-        coefficient = self.entropy_coefficient
-        require(coefficient >= 0, "entropy_coefficient", coefficient, "it must be at least 0")
+        require_at_least(0, self, "entropy_coefficient")
+        require_unit(self, "gamma", "lambda_")
+        require_positive(self, "learning_rate", "value_coefficient")
+        require_positive(self, "epsilon", "adam_eps", "max_grad_norm", "value_clip")
 
 
 def train_ppo(
@@ -149,13 +137,10 @@ def train_ppo(
         )
     )
     envs = make_environments(environment, n_seeds, config.n_envs, seed)
-    sizes = (envs.n_inputs, *config.hidden, envs.n_actions)
-    value_sizes = (envs.n_inputs, *config.hidden, 1)
-    actor = _initial(sizes, generators, orthogonal, last_gain=0.01)
-    critic = _initial(value_sizes, generators, orthogonal)
-    optimizer = Adam([actor, critic], adam_eps)
+    nets = actor_critic(envs.n_inputs, config.hidden, envs.n_actions, generators, orthogonal)
+    optimizer = Adam([nets.actor, nets.critic], adam_eps)
     clip_values = bool(value_clip.isfinite().any())
-    snapshots = start_snapshots(actor, config.total_steps, config.evaluate_every)
+    snapshots = start_snapshots(nets.actor, config.total_steps, config.evaluate_every)
     policy_losses, value_losses, returns, ratios, lives = [], [], [], [], []
     spent, rollout = 0, None  # environment steps of one seed
     samples = config.n_envs * config.n_steps
@@ -164,14 +149,12 @@ def train_ppo(
             remaining = 1 - spent / config.total_steps
             epsilon = clip_range * (remaining if config.anneal_epsilon else 1.0)
             learning_rate = config.learning_rate * torch.where(anneal, remaining, 1.0)
-            rollout = collect(
-                envs, lambda x: mlp(actor, sizes, x), config.n_steps, generators, rollout
-            )
+            rollout = collect(envs, nets.logits, config.n_steps, generators, rollout)
             with torch.no_grad():
-                values = mlp(critic, value_sizes, rollout.observations).squeeze(-1)
+                values = nets.values(rollout.observations)
                 states = rollout.observations[:, :, :-1].flatten(1, 2)  # [seeds, samples, d]
                 actions, live = rollout.actions.flatten(1), rollout.live.flatten(1)
-                old_log_probs = categorical_log_prob(mlp(actor, sizes, states), actions)
+                old_log_probs = categorical_log_prob(nets.logits(states), actions)
                 advantages = estimate_advantages(rollout, values, config.gamma, config.lambda_)
                 old_values, advantages = values[..., :-1].flatten(1), advantages.flatten(1)
             batch = (states, actions, live, old_log_probs, old_values, advantages)
@@ -182,11 +165,11 @@ def train_ppo(
                 for x, a, mask, old_log_prob, old_value, A in _minibatches(
                     batch, order, samples // config.n_minibatches
                 ):
-                    logits = mlp(actor, sizes, x)
+                    logits = nets.logits(x)
                     ratio = importance_ratio(categorical_log_prob(logits, a), old_log_prob)
                     weight = torch.where(normalise, normalise_advantages(A, mask), A)
                     policy = masked_mean(-ppo_clip(ratio, weight, epsilon), mask)
-                    V = mlp(critic, value_sizes, x).squeeze(-1)
+                    V = nets.values(x)
                     if not clip_values:
                         value = masked_mean(value_loss(V, old_value + A), mask)
                     else:
@@ -198,37 +181,37 @@ def train_ppo(
                         entropy = masked_mean(categorical_entropy(logits), mask)
                         loss = loss - config.entropy_coefficient * entropy
                     loss.sum().backward()
-                    clip_gradients([actor, critic], max_norm)
+                    clip_gradients(optimizer.parameters, max_norm)
                     optimizer.step(learning_rate)
                     means += torch.stack([policy, value]).detach()
 
             spent += samples
             means /= config.n_epochs * config.n_minibatches
-            raise_if_diverged("PPO", spent, loss=means.sum(0), theta=actor, critic=critic)
+            raise_if_diverged("PPO", spent, loss=means.sum(0), theta=nets.actor, critic=nets.critic)
             policy_losses.append(means[0])
             value_losses.append(means[1])
             bar.update(samples)
-            if snapshots.keep(spent, actor):
+            if snapshots.keep(spent, nets.actor):
                 with torch.no_grad():
-                    log_probs = categorical_log_prob(mlp(actor, sizes, states), actions)
+                    log_probs = categorical_log_prob(nets.logits(states), actions)
                 ratios.append(importance_ratio(log_probs, old_log_probs))
                 lives.append(live)
                 if config.stop_at is not None:
                     k = snapshots.passed
                     newest = snapshots.theta[:, k - 1 : k]
-                    returns.append(evaluate_snapshots(environment, newest, sizes, seed + k))
+                    returns.append(evaluate_snapshots(environment, newest, nets.sizes, seed + k))
                     solved = solved_at(snapshots.steps[:k], np.hstack(returns), config.stop_at)
                     if np.isfinite(solved).all():
                         break
     k = snapshots.passed
     if config.stop_at is None:
-        returns = [evaluate_snapshots(environment, snapshots.theta, sizes, seed + 1)]
+        returns = [evaluate_snapshots(environment, snapshots.theta, nets.sizes, seed + 1)]
     return Run(
         snapshots.steps[:k],
         np.hstack(returns),
         stack(policy_losses, n_seeds),
         stack(value_losses, n_seeds),
-        sizes,
+        nets.sizes,
         snapshots.theta[:, :k],
         torch.stack(ratios, 1).numpy(),
         torch.stack(lives, 1).numpy(),
@@ -243,21 +226,6 @@ def _per_seed(name: str, value: Any, n_seeds: int) -> Float[Tensor, "_ 1"] | Boo
             f"{name} holds {len(column)} numbers; with n_seeds {n_seeds} it must be 1 or that many"
         )
     return column
-
-
-def _initial(
-    sizes: Sequence[int],
-    generators: Sequence[torch.Generator],
-    orthogonal: Bool[Tensor, "_ 1"],
-    last_gain: float = 1.0,
-) -> Float[Tensor, "seeds P"]:
-    """Initial parameters, orthogonal for the seeds that ask for it."""
-    kinds = [
-        initial_parameters(sizes, generators, last_gain=last_gain, orthogonal=kind).detach()
-        for kind in (True, False)
-        if bool((orthogonal == kind).any())
-    ]
-    return torch.where(orthogonal, kinds[0], kinds[-1]).requires_grad_()
 
 
 def _minibatches(batch: Sequence[Tensor], order: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:

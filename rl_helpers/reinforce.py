@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from rl_helpers.losses import (
     bootstrapped_returns,
@@ -12,14 +11,16 @@ from rl_helpers.losses import (
     policy_gradient_loss,
     value_loss,
 )
-from rl_helpers.networks import clip_gradients, initial_parameters, mlp, seed_generators
+from rl_helpers.networks import Adam, actor_critic, clip_gradients, seed_generators
 from rl_helpers.rollouts import collect_episodes, make_environments
 from rl_helpers.runs import (
     Run,
     evaluate_snapshots,
     progress,
     raise_if_diverged,
-    require,
+    require_at_least,
+    require_positive,
+    require_unit,
     stack,
     start_snapshots,
 )
@@ -53,10 +54,9 @@ class ReinforceConfig:
     evaluate_every: int = 1_000
 
     def __post_init__(self) -> None:
-        require(self.n_episodes >= 1, "n_episodes", self.n_episodes, "it must be at least 1")
-        require(0 <= self.gamma <= 1, "gamma", self.gamma, "allowed is 0 <= gamma <= 1")
-        for name in ("learning_rate", "baseline_learning_rate", "max_grad_norm"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "it must be positive")
+        require_at_least(1, self, "n_episodes")
+        require_unit(self, "gamma")
+        require_positive(self, "learning_rate", "baseline_learning_rate", "max_grad_norm")
 
 
 def train_reinforce(
@@ -83,22 +83,19 @@ def train_reinforce(
     """
     generators = seed_generators(seed, n_seeds)
     envs = make_environments(environment, n_seeds, config.n_episodes, seed)
-    sizes = (envs.n_inputs, *config.hidden, envs.n_actions)
-    value_sizes = (envs.n_inputs, *config.hidden, 1)
-    actor = initial_parameters(sizes, generators, last_gain=0.01)
-    critic = initial_parameters(value_sizes, generators)
+    nets = actor_critic(envs.n_inputs, config.hidden, envs.n_actions, generators)
     optimizers = [
-        torch.optim.Adam([actor], lr=config.learning_rate, fused=True),
-        torch.optim.Adam([critic], lr=config.baseline_learning_rate, fused=True),
+        (Adam([nets.actor], eps=1e-8), config.learning_rate),
+        (Adam([nets.critic], eps=1e-8), config.baseline_learning_rate),
     ]
-    snapshots = start_snapshots(actor, config.total_steps, config.evaluate_every)
+    snapshots = start_snapshots(nets.actor, config.total_steps, config.evaluate_every)
     policy_losses, value_losses = [], []
     spent = np.zeros(n_seeds, dtype=int)  # environment steps of each seed
     with progress(config.total_steps, "REINFORCE") as bar:
         while spent.min() < config.total_steps:
-            episodes = collect_episodes(envs, lambda x: mlp(actor, sizes, x), generators)
+            episodes = collect_episodes(envs, nets.logits, generators)
             states = episodes.observations  # [seeds, envs, T+1, d]
-            values = mlp(critic, value_sizes, states).squeeze(-1) * config.baseline
+            values = nets.values(states) * config.baseline
             returns = bootstrapped_returns(
                 episodes.rewards,
                 values[..., 1:].detach(),  # read only where an episode was truncated
@@ -106,30 +103,27 @@ def train_reinforce(
                 episodes.truncated,
                 config.gamma,
             )
-            logits = mlp(actor, sizes, states[:, :, :-1])
-            log_probs = categorical_log_prob(logits, episodes.actions)
+            log_probs = categorical_log_prob(nets.logits(states[:, :, :-1]), episodes.actions)
             weights = returns - values[..., :-1]
             policy = masked_mean(policy_gradient_loss(log_probs, weights), episodes.live)
             value = masked_mean(value_loss(values[..., :-1], returns), episodes.live)
 
-            for optimizer in optimizers:
-                optimizer.zero_grad()
             (policy + value).sum().backward()
-            for optimizer, parameters in zip(optimizers, (actor, critic), strict=True):
-                clip_gradients([parameters], config.max_grad_norm)
-                optimizer.step()
+            for optimizer, learning_rate in optimizers:
+                clip_gradients(optimizer.parameters, config.max_grad_norm)
+                optimizer.step(learning_rate)
 
             spent += episodes.live.sum((1, 2)).numpy()
-            raise_if_diverged("REINFORCE", spent, loss=policy + value, theta=actor)
+            raise_if_diverged("REINFORCE", spent, loss=policy + value, theta=nets.actor)
             policy_losses.append(policy.detach())
             value_losses.append(value.detach())
-            snapshots.keep(spent, actor)
+            snapshots.keep(spent, nets.actor)
             bar.update(min(int(spent.min()), config.total_steps) - bar.n)
     return Run(
         snapshots.steps,
-        evaluate_snapshots(environment, snapshots.theta, sizes, seed + 1),
+        evaluate_snapshots(environment, snapshots.theta, nets.sizes, seed + 1),
         stack(policy_losses, n_seeds),
         stack(value_losses if config.baseline else [], n_seeds),
-        sizes,
+        nets.sizes,
         snapshots.theta,
     )

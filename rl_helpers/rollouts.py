@@ -92,7 +92,7 @@ class Rollout:
     Args:
         observations: s_0 to s_T [seeds, envs, T+1, d].
         actions: a_t [seeds, envs, T].
-        rewards: r_t [seeds, envs, T].
+        rewards: r_t, 0 at dead steps [seeds, envs, T].
         terminated: the step entered a terminal state [seeds, envs, T].
         truncated: the episode was cut short after the step [seeds, envs, T].
         live: the step was really taken [seeds, envs, T]; average over these only.
@@ -168,7 +168,7 @@ def collect_episodes(
 
 def episode_returns(episodes: Rollout) -> Float[Tensor, "seeds envs"]:
     """Undiscounted return of every episode of `collect_episodes`."""
-    return (episodes.rewards * episodes.live).sum(-1)
+    return episodes.rewards.sum(-1)
 
 
 def evaluate(envs: Environments, policy: Policy) -> Float[Tensor, "seeds envs"]:
@@ -271,7 +271,7 @@ def _collect(
             *shape, len(observations), -1
         ),
         actions,
-        rewards.float(),
+        rewards.float() * lives,
         terminated & lives,
         truncated & lives,
         lives,

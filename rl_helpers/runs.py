@@ -218,3 +218,24 @@ def require(condition: bool, name: str, value: object, allowed: str) -> None:
     """Raise `ValueError` naming a configuration's field unless `condition` holds."""
     if not condition:
         raise ValueError(f"{name} is {value}; {allowed}")
+
+
+def require_at_least(least: int, config: object, *names: str) -> None:
+    """Raise `ValueError` if a field is smaller than `least`."""
+    for name in names:
+        value = getattr(config, name)
+        require(value >= least, name, value, f"it must be at least {least}")
+
+
+def require_unit(config: object, *names: str) -> None:
+    """Raise `ValueError` if a field is outside [0, 1]."""
+    for name in names:
+        value = getattr(config, name)
+        require(0 <= value <= 1, name, value, f"allowed is 0 <= {name} <= 1")
+
+
+def require_positive(config: object, *names: str) -> None:
+    """Raise `ValueError` if a field, or a number of a tuple, is not positive."""
+    for name in names:
+        value = getattr(config, name)
+        require(bool(np.all(np.array(value) > 0)), name, value, "it must be positive")

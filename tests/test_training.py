@@ -278,7 +278,7 @@ def test_bad_runs(untyped: None, train: Any, config: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PPOConfig(epsilon=0.0), r"epsilon is 0\.0; allowed is ε > 0"),
+        (lambda: PPOConfig(epsilon=0.0), r"epsilon is 0\.0; it must be positive"),
         (lambda: PPOConfig(epsilon=(0.2, -1.0)), "epsilon is"),
         (lambda: PPOConfig(epsilon=math.nan), "epsilon is nan"),
         (lambda: PPOConfig(lambda_=1.01), r"lambda_ is 1\.01; allowed is 0 <= lambda_ <= 1"),
