@@ -43,10 +43,9 @@ def lock() -> None:
     old.write_text(done.stdout)
 
 
-def measure(benchmark: str, **extra: str) -> int:
-    """Run one of the benchmarks; return its exit status."""
-    command = [environment.python(), "-m", f"benchmarks.{benchmark}"]
-    env = environment.variables(**extra)
+def module(*words: str, **extra: str) -> int:
+    """Run a module with its arguments and extra variables; return its exit status."""
+    command, env = [environment.python(), "-m", *words], environment.variables(**extra)
     return subprocess.run(command, cwd=environment.ROOT, env=env).returncode
 
 
@@ -78,11 +77,13 @@ def run(target: str) -> int:
         lock()
     elif target == "bench-book":
         environment.ensure("dev")
-        status = measure("book")
+        status = module("benchmarks.book")
     elif target == "bench":
         environment.ensure("dev")
-        peers = environment.install_peers()
-        status = measure("bandits") or measure("cartpole", PYTHONPATH=str(peers))
+        peers = str(environment.install_peers())
+        status = module("pytest", "-q", "benchmarks", PYTHONPATH=peers)
+        status = status or module("benchmarks.bandits")
+        status = status or module("benchmarks.cartpole", PYTHONPATH=peers)
     elif target in ("clean", "distclean"):
         clean(everything=target == "distclean")
     else:

@@ -1,0 +1,86 @@
+"""GAE and PPO's losses beside stable-baselines3's: the same samples, the same numbers.
+
+`make bench` runs this before it measures; the ordinary tests have hand-worked numbers instead,
+and need no peer.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Discrete
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.logger import configure
+
+from rl_helpers import losses
+
+
+@pytest.mark.parametrize(("gamma", "lambda_"), [(0.9, 0.0), (0.98, 0.8), (0.99, 0.95), (1.0, 1.0)])
+def test_gae(gamma: float, lambda_: float) -> None:
+    """Random rollouts in which episodes terminate and are truncated.
+
+    Theirs resets within the step, and has γ V(s_{t+1}) in the reward where an episode was truncated
+    (`OnPolicyAlgorithm.collect_rollouts`).
+    """
+    rng = np.random.default_rng(0)
+    envs, steps = 5, 40
+    rewards, values, true_next = rng.normal(size=(3, envs, steps))
+    terminated, truncated = rng.random((2, envs, steps)) < 0.1
+    truncated &= ~terminated
+    ended = terminated | truncated
+    # without an end, the next value is that of the next row; the last row has one of its own
+    last = rng.normal(size=envs)
+    following = np.append(values[:, 1:], last[:, None], axis=1)
+    next_values = np.where(ended, true_next, following)
+    deltas = losses.td_errors(rewards, values, next_values, terminated, gamma)
+    ours = losses.gae(deltas, ended, gamma, lambda_)
+
+    space = Discrete(2)  # of observations and actions, which do not enter
+    buffer = RolloutBuffer(steps, space, space, "cpu", lambda_, gamma, envs)
+    paid = rewards + gamma * np.where(truncated, next_values, 0.0)
+    buffer.rewards[:], buffer.values[:] = paid.T, values.T
+    buffer.episode_starts[1:] = ended.T[:-1]
+    buffer.compute_returns_and_advantage(torch.tensor(last), ended[:, -1])
+
+    np.testing.assert_allclose(ours.T, buffer.advantages, rtol=1e-5, atol=1e-5)
+    assert ended.any(axis=1).all(), "each rollout holds an end"
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.2])
+def test_clipped_loss_and_gradients(epsilon: float) -> None:
+    """One gradient step of theirs, on a rollout of CartPole, at a policy that has moved since."""
+    samples, seed = 512, 3
+    model = PPO(
+        "MlpPolicy", "CartPole-v1", n_steps=samples, batch_size=samples, n_epochs=1, seed=seed,
+        clip_range=epsilon, normalize_advantage=False, vf_coef=1.0, ent_coef=0.01,
+        max_grad_norm=math.inf, learning_rate=0.0, device="cpu",
+    )  # fmt: skip
+    model.learn(samples)  # collects the rollout; a learning rate of 0 leaves the policy alone
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    model.set_logger(configure(None, []))
+    model.train()
+    theirs = [parameter.grad.clone() for parameter in model.policy.parameters()]
+    said = model.logger.name_to_value
+
+    batch = next(model.rollout_buffer.get())
+    values, log_probs, entropy = model.policy.evaluate_actions(
+        batch.observations, batch.actions.flatten()
+    )
+    ratio = losses.importance_ratio(log_probs, batch.old_log_prob)
+    policy = -losses.ppo_clip(ratio, batch.advantages, epsilon).mean()
+    value = 2 * losses.value_loss(values.flatten(), batch.returns).mean()  # theirs is not halved
+    model.policy.zero_grad()
+    (policy + value - 0.01 * entropy.mean()).backward()
+
+    assert policy.item() == pytest.approx(said["train/policy_gradient_loss"], rel=1e-5, abs=1e-6)
+    assert value.item() == pytest.approx(said["train/value_loss"], rel=1e-5)
+    outside = ((ratio - 1).abs() > epsilon).float().mean().item()
+    assert outside == pytest.approx(said["train/clip_fraction"])
+    assert 0.1 < outside < 0.99, "some samples are outside the interval, some inside"
+    for ours, other in zip(model.policy.parameters(), theirs, strict=True):
+        torch.testing.assert_close(ours.grad, other, rtol=1e-4, atol=1e-5)
