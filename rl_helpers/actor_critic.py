@@ -2,20 +2,16 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
 from rl_helpers.losses import (
     categorical_entropy,
     categorical_log_prob,
-    gae,
+    estimate_advantages,
     masked_mean,
     policy_gradient_loss,
-    td_errors,
     value_loss,
 )
 from rl_helpers.networks import Adam, actor_critic, clip_gradients, seed_generators
-from rl_helpers.rollouts import Rollout, collect, make_environments
+from rl_helpers.rollouts import collect, make_environments
 from rl_helpers.runs import (
     Run,
     evaluate_snapshots,
@@ -68,22 +64,6 @@ class A2CConfig:
         require_positive(self, "learning_rate", "critic_learning_rate", "max_grad_norm")
 
 
-def estimate_advantages(
-    rollout: Rollout, values: Float[Tensor, "seeds envs T1"], gamma: float, lambda_: float
-) -> Float[Tensor, "seeds envs T"]:
-    """Â_t of a rollout: eq-td-error, then eq-gae.
-
-    Args:
-        rollout: T steps.
-        values: V(s_0) to V(s_T) [seeds, envs, T+1].
-        gamma, lambda_: discount and λ, 0 to 1.
-    """
-    deltas = td_errors(
-        rollout.rewards, values[..., :-1], values[..., 1:], rollout.terminated, gamma
-    )
-    return gae(deltas, rollout.ended, gamma, lambda_)
-
-
 def train_a2c(
     config: A2CConfig, n_seeds: int, seed: int = 0, environment: str = "CartPole-v1"
 ) -> Run:
@@ -120,7 +100,14 @@ def train_a2c(
             rollout = collect(envs, nets.logits, config.n_steps, generators, rollout)
             states = rollout.observations  # [seeds, envs, T+1, d]
             values = nets.values(states)
-            advantages = estimate_advantages(rollout, values.detach(), config.gamma, config.lambda_)
+            advantages = estimate_advantages(
+                rollout.rewards,
+                values.detach(),
+                rollout.terminated,
+                rollout.truncated,
+                config.gamma,
+                config.lambda_,
+            )
             targets = values[..., :-1].detach() + advantages
             logits = nets.logits(states[:, :, :-1])
             log_probs = categorical_log_prob(logits, rollout.actions)

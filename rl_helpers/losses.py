@@ -176,6 +176,39 @@ def gae(
     return advantages
 
 
+def estimate_advantages(
+    rewards: Float[Array, "*batch T"],
+    values: Float[Array, "*batch T1"],
+    terminated: Bool[Array, "*batch T"],
+    truncated: Bool[Array, "*batch T"],
+    gamma: float,
+    lambda_: float,
+) -> Float[Array, "*batch T"]:
+    """Â_t of a rollout, from its rewards: `td_errors`, then `gae`.
+
+    Args:
+        rewards: r_0 to r_{T-1} [..., T].
+        values: V(s_0) to V(s_T) [..., T+1].
+        terminated, truncated: how each step ended its episode, if it did [..., T].
+        gamma: discount, 0 <= gamma <= 1.
+        lambda_: λ, 0 <= λ <= 1.
+
+    Returns:
+        Â_t [..., T]; meaningless at dead steps.
+
+    Raises:
+        ValueError: as for `td_errors` and `gae`.
+
+    Source: eq-td-error, eq-gae; Schulman et al. (2016).
+
+    >>> no, last = np.array([False, False]), np.array([False, True])
+    >>> estimate_advantages(np.ones(2), np.array([2.0, 4.0, 6.0]), no, last, 0.5, 0.5)
+    array([1., 0.])
+    """
+    deltas = td_errors(rewards, values[..., :-1], values[..., 1:], terminated, gamma)
+    return gae(deltas, terminated | truncated, gamma, lambda_)
+
+
 def normalise_advantages(
     advantages: Float[Array, " seeds *batch"], live: Bool[Array, " seeds *batch"]
 ) -> Float[Array, " seeds *batch"]:

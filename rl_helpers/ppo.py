@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rl_helpers.actor_critic import estimate_advantages
 from rl_helpers.losses import (
     categorical_entropy,
     categorical_log_prob,
     clipped_value_loss,
+    estimate_advantages,
     importance_ratio,
     masked_mean,
     normalise_advantages,
@@ -155,7 +155,14 @@ def train_ppo(
                 states = rollout.observations[:, :, :-1].flatten(1, 2)  # [seeds, samples, d]
                 actions, live = rollout.actions.flatten(1), rollout.live.flatten(1)
                 old_log_probs = categorical_log_prob(nets.logits(states), actions)
-                advantages = estimate_advantages(rollout, values, config.gamma, config.lambda_)
+                advantages = estimate_advantages(
+                    rollout.rewards,
+                    values,
+                    rollout.terminated,
+                    rollout.truncated,
+                    config.gamma,
+                    config.lambda_,
+                )
                 old_values, advantages = values[..., :-1].flatten(1), advantages.flatten(1)
             batch = (states, actions, live, old_log_probs, old_values, advantages)
 

@@ -1,4 +1,4 @@
-"""A section in a real JupyterLab, as `make lab` starts it: opened, run to the end, a slider moved."""
+"""Sections in a real JupyterLab, as `make lab` starts it: opened, run to the end, a slider moved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from tools import lab
 from tools.environment import VENV, variables, write_settings
 from tools.process import end
 
-CHAPTERS, SECTION = ROOT / "chapters", "mdp/decision-processes.md"
+CHAPTERS = ROOT / "chapters"
+SECTIONS = ["mdp/decision-processes.md", "policy-gradients/ppo.md"]
 TOKEN = "only-for-this-test"
 LIMIT = 150  # seconds for all of it
 REACTION = 30  # seconds from a key press to the new figure
@@ -102,10 +103,10 @@ def jupyterlab(book: Path, deadline: Deadline, patch: pytest.MonkeyPatch) -> Ite
             end(process)
 
 
-def open_section(tab: Page, address: str) -> None:
+def open_section(tab: Page, address: str, section: str) -> None:
     """Double-click through the folders to the section, as a reader does."""
     tab.goto(address)
-    for name in SECTION.split("/"):
+    for name in section.split("/"):
         tab.locator(".jp-DirListing-item").filter(has_text=name).dblclick()
     expect(tab.locator(".jp-NotebookPanel:visible .jp-Notebook")).to_be_visible()
 
@@ -127,9 +128,9 @@ def run_to_the_end(tab: Page, deadline: Deadline) -> None:
         tab.wait_for_timeout(300)
 
 
-def checks_are_shown(tab: Page) -> None:
-    labels = re.findall(r'^check\w*\("([\w-]+)"', (CHAPTERS / SECTION).read_text("utf8"), re.M)
-    assert labels, f"{SECTION} has no check"
+def checks_are_shown(tab: Page, section: str) -> None:
+    labels = re.findall(r'^check\w*\("([\w-]+)"', (CHAPTERS / section).read_text("utf8"), re.M)
+    assert labels, f"{section} has no check"
     for label in labels:
         line = tab.locator(".rl-check").filter(has_text=label).first
         expect(line.locator(".rl-check-mark"), f"the check of {label}").to_have_text("✓")
@@ -140,10 +141,10 @@ def checks_are_shown(tab: Page) -> None:
 def slider_moves_its_figure(tab: Page) -> None:
     output = tab.locator(LIVE).first
     output.scroll_into_view_if_needed()
-    readout, before = output.locator(".widget-readout"), tab.evaluate(FIGURE)
+    readout, before = output.locator(".widget-readout").first, tab.evaluate(FIGURE)
     value = readout.inner_text()
     assert before[1].startswith("data:image/png"), "the figure is a picture"
-    output.get_by_role("slider").press("ArrowRight")
+    output.get_by_role("slider").first.press("ArrowRight")
     expect(readout, "the slider's value").not_to_have_text(value, timeout=REACTION * 1000)
     try:
         moved = f"(before) => ({FIGURE})().every((part, i) => part !== before[i])"
@@ -152,8 +153,9 @@ def slider_moves_its_figure(tab: Page) -> None:
         pytest.fail(f"the slider moves no figure: {before[0]}", pytrace=False)
 
 
+@pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_runs_in_jupyterlab_and_its_slider_is_live(
-    chromium_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    section: str, chromium_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadline = Deadline()
     book = tmp_path / "book"
@@ -165,9 +167,9 @@ def test_a_section_runs_in_jupyterlab_and_its_slider_is_live(
         browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
         steps = {
-            "opening the section": lambda: open_section(tab, address),
+            "opening the section": lambda: open_section(tab, address, section),
             "running its cells": lambda: run_to_the_end(tab, deadline),
-            "looking for its checks": lambda: checks_are_shown(tab),
+            "looking for its checks": lambda: checks_are_shown(tab, section),
             "moving its slider": lambda: slider_moves_its_figure(tab),
         }
         for step, take in steps.items():

@@ -29,15 +29,35 @@ ROOT = Path(__file__).resolve().parent.parent
 # file, what it says, what it is made to say, a section that uses it
 HELPERS = [
     ("planning.py", "mdp.R + mdp.gamma * mdp.expected_next(V)", "mdp.R + mdp.expected_next(V)",
-     "value-functions"),
+     "mdp/value-functions"),
     ("planning.py", "np.eye(mdp.n_states) - mdp.gamma * P_pi, R_pi",
-     "np.eye(mdp.n_states) - P_pi, R_pi", "value-functions"),
+     "np.eye(mdp.n_states) - P_pi, R_pi", "mdp/value-functions"),
     ("planning.py", "action_values(mdp, V).max(axis=1)", "action_values(mdp, V).mean(axis=1)",
-     "bellman-optimality"),
+     "mdp/bellman-optimality"),
     ("losses.py", "shape[-1])):\n        following = rewards[..., t] + gamma * following",
-     "shape[-1])):\n        following = rewards[..., t] + following", "decision-processes"),
+     "shape[-1])):\n        following = rewards[..., t] + following", "mdp/decision-processes"),
     ("mdp.py", "np.eye(mdp.n_states) - mdp.gamma * P_pi.T, (1 - mdp.gamma) * mdp.p0",
-     "np.eye(mdp.n_states) - mdp.gamma * P_pi.T, mdp.p0", "value-functions"),
+     "np.eye(mdp.n_states) - mdp.gamma * P_pi.T, mdp.p0", "mdp/value-functions"),
+    ("losses.py", "return -log_probs * _fixed(advantages)", "return log_probs * _fixed(advantages)",
+     "policy-gradients/reinforce"),
+    ("losses.py", "return -log_probs * _fixed(advantages)", "return -log_probs * advantages",
+     "policy-gradients/actor-critic"),
+    ("losses.py", "terminated, gamma)\n    return gae(deltas, terminated | truncated, gamma, lambda_)",
+     "terminated, lambda_)\n    return gae(deltas, terminated | truncated, lambda_, gamma)",
+     "policy-gradients/actor-critic"),
+    ("losses.py", "values[..., :-1], values[..., 1:], terminated, gamma",
+     "values[..., :-1], values[..., 1:], terminated | truncated, gamma",
+     "policy-gradients/actor-critic"),
+    ("losses.py", "torch.minimum(ratio * A, clipped * A)", "torch.maximum(ratio * A, clipped * A)",
+     "policy-gradients/ppo"),
+    ("losses.py", "torch.minimum(ratio * A, clipped * A)", "clipped * A", "policy-gradients/ppo"),
+    ("losses.py", "torch.where(A >= 0, (1 + epsilon)", "torch.where(A < 0, (1 + epsilon)",
+     "policy-gradients/ppo"),
+    ("bandits.py", "b[arm, every] += 1 - reward", "b[arm, every] += 1", "policy-gradients/bandits"),
+    ("bandits.py", "(np.arange(len(pi))[:, None] == arm) - pi",
+     "(np.arange(len(pi))[:, None] == arm) + pi", "policy-gradients/bandits"),
+    ("bandits.py", "return rng.beta(a, b).argmax(axis=0)", "return (a / (a + b)).argmax(axis=0)",
+     "policy-gradients/bandits"),
 ]  # fmt: skip
 
 
@@ -50,7 +70,7 @@ def test_in_a_helper(file: str, right: str, wrong: str, section: str, tmp_path: 
     assert source.count(right) == 1, f"{file} says something else now; plant the mistake anew"
     helper.write_text(source.replace(right, wrong), "utf8")
 
-    page = (ROOT / "chapters" / "mdp" / f"{section}.md").read_text("utf8")
+    page = (ROOT / "chapters" / f"{section}.md").read_text("utf8")
     cells = jupytext.reads(page, fmt="md:myst").cells
     script = "\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
     (tmp_path / "section.py").write_text(script, "utf8")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from rl_helpers.actor_critic import A2CConfig, estimate_advantages, train_a2c
+from rl_helpers.actor_critic import A2CConfig, train_a2c
+from rl_helpers.losses import estimate_advantages
 from rl_helpers.networks import mlp, one_thread, seed_generators
 from rl_helpers.ppo import PPOConfig, train_ppo
 from rl_helpers.reinforce import ReinforceConfig, train_reinforce
@@ -194,7 +195,9 @@ def test_estimate_advantages_stops_at_ends() -> None:
     values = torch.tensor([[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]])
     assert rollout.truncated[0, 0].tolist() == [False, False, True, False, False]
     # gamma 0.5, λ 1, rewards 1 1 1 (dead) 1: G_2 = 1 + 4/2 = 3, G_1 = 2.5, G_0 = 2.25, G_4 = 1 + 6/2
-    advantages = estimate_advantages(rollout, values, 0.5, 1.0)[0, 0]
+    advantages = estimate_advantages(
+        rollout.rewards, values, rollout.terminated, rollout.truncated, 0.5, 1.0
+    )[0, 0]
     assert advantages[[0, 1, 2, 4]].tolist() == [1.25, 0.5, 0.0, -1.0]
 
 
