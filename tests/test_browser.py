@@ -141,6 +141,21 @@ def test_a_page_on_a_phone_does_not_scroll_sideways(reader: Reader, page: str) -
             )
 
 
+CUT_FORMULAS = """
+() => [...document.querySelectorAll(".math-scroll")]
+  .filter((box) => !box.closest("table") && box.scrollWidth > box.clientWidth + 1)
+  .map((box) => box.textContent.trim().slice(0, 60))
+"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_formulas_fit_the_column_on_a_desktop(reader: Reader, page: str) -> None:
+    with reader.opens(page) as (tab, _):
+        tab.evaluate(OPEN_ALL)
+        cut = tab.evaluate(CUT_FORMULAS)
+        assert not cut, f"{page}: break these into lines, with aligned: {cut}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_and_its_packs_are_light(reader: Reader, page: str) -> None:
     with reader.opens(page) as (tab, watch):
