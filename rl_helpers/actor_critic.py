@@ -97,7 +97,7 @@ def train_a2c(
     spent, rollout = 0, None
     with progress(config.total_steps, "A2C") as bar:
         while spent < config.total_steps:
-            rollout = collect(envs, nets.logits, config.n_steps, generators, rollout)
+            rollout = collect(envs, nets.policy, config.n_steps, generators, rollout)
             states = rollout.observations  # [seeds, envs, T+1, d]
             values = nets.values(states)
             advantages = estimate_advantages(
@@ -109,7 +109,7 @@ def train_a2c(
                 config.lambda_,
             )
             targets = values[..., :-1].detach() + advantages
-            logits = nets.logits(states[:, :, :-1])
+            logits = nets.policy(states[:, :, :-1])
             log_probs = categorical_log_prob(logits, rollout.actions)
             policy = masked_mean(policy_gradient_loss(log_probs, advantages), rollout.live)
             entropy = masked_mean(categorical_entropy(logits), rollout.live)

@@ -75,7 +75,7 @@ def bootstrapped_returns(
     Raises:
         ValueError: gamma outside [0, 1], shapes that disagree, rewards that are not finite.
 
-    Source: eq-return-recursion, eq-critic-mc; Pardo et al. (2018), section 3.
+    Source: eq-return-recursion, eq-critic-mc; Pardo et al. (2018), on partial-episode bootstrapping.
 
     >>> end = np.array([False, True, False])
     >>> bootstrapped_returns(np.ones(3), np.full(3, 8.0), end, np.zeros(3, dtype=bool), 0.5)

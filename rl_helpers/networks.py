@@ -8,7 +8,7 @@ row is its own seed's.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,40 +96,41 @@ def initial_parameters(
     return torch.cat(parts, dim=1).requires_grad_()
 
 
-def mlp(
-    theta: Float[Tensor, "seeds P"], sizes: Sequence[int], x: Float[Tensor, "seeds *batch n_in"]
-) -> Float[Tensor, "seeds *batch n_out"]:
-    """Apply each seed's network to its own inputs: tanh layers, and a linear one at the end.
+def network(theta: Float[Tensor, "seeds P"], sizes: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Each seed's network, to be applied to its own inputs: tanh layers, and a linear one at the end.
 
     Args:
         theta: parameters [seeds, P].
         sizes: widths of the network, from inputs to outputs.
-        x: inputs [seeds, ..., n_in].
 
     Returns:
-        Outputs [seeds, ..., n_out].
+        A function from inputs [seeds, ..., n_in] to outputs [seeds, ..., n_out]; it raises
+        `ValueError` for inputs of another shape.
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: theta that does not fit sizes.
     """
-    layers = _layers(sizes)
+    layers, seeds = _layers(sizes), len(theta)
     if theta.ndim != 2 or theta.shape[1] != n_parameters(sizes):
         raise ValueError(
             f"theta has shape {tuple(theta.shape)}; sizes {tuple(sizes)} need [seeds, {n_parameters(sizes)}]"
         )
-    if x.ndim < 2 or x.shape[0] != theta.shape[0] or x.shape[-1] != sizes[0]:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)}; it must be [seeds, ..., n_in] = "
-            f"[{theta.shape[0]}, ..., {sizes[0]}]"
-        )
     parts = theta.split([n for n_in, n_out in layers for n in (n_in * n_out, n_out)], dim=1)
-    h = x.reshape(len(theta), -1, sizes[0])
-    for depth, (n_in, n_out) in enumerate(layers):
-        W, b = parts[2 * depth].view(-1, n_in, n_out), parts[2 * depth + 1].unsqueeze(1)
-        h = torch.baddbmm(b, h, W)  # b + h W: [seeds, 1, n_out] + [seeds, batch, n_in] @ [...]
-        if depth + 1 < len(layers):
-            h = h.tanh()
-    return h.view(*x.shape[:-1], sizes[-1])
+    weights = [W.view(seeds, *layer) for W, layer in zip(parts[::2], layers, strict=True)]
+    biases = [b.unsqueeze(1) for b in parts[1::2]]
+
+    def apply(x: Tensor) -> Tensor:
+        if x.ndim < 2 or x.shape[0] != seeds or x.shape[-1] != sizes[0]:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; it must be [seeds, ..., n_in] = "
+                f"[{seeds}, ..., {sizes[0]}]"
+            )
+        h = x.reshape(seeds, -1, sizes[0])
+        for W, b in zip(weights[:-1], biases[:-1], strict=True):
+            h = torch.baddbmm(b, h, W).tanh()  # b + h W, [seeds, batch, n_out]
+        return torch.baddbmm(biases[-1], h, weights[-1]).view(*x.shape[:-1], sizes[-1])
+
+    return apply
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +147,14 @@ class ActorCritic:
     actor: Float[Tensor, "seeds P"]
     critic: Float[Tensor, "seeds P_critic"]
 
-    def logits(self, x: Float[Tensor, "seeds *batch d"]) -> Float[Tensor, "seeds *batch actions"]:
-        """Logits of π(.|s), for observations x."""
-        return mlp(self.actor, self.sizes, x)
+    @property
+    def policy(self) -> Callable[[Tensor], Tensor]:
+        """From observations [seeds, ..., d] to the logits of π(.|s) [seeds, ..., A]."""
+        return network(self.actor, self.sizes)
 
     def values(self, x: Float[Tensor, "seeds *batch d"]) -> Float[Tensor, " seeds *batch"]:
         """V(s), for observations x."""
-        return mlp(self.critic, self.value_sizes, x).squeeze(-1)
+        return network(self.critic, self.value_sizes)(x).squeeze(-1)
 
 
 def actor_critic(

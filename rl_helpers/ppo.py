@@ -149,12 +149,12 @@ def train_ppo(
             remaining = 1 - spent / config.total_steps
             epsilon = clip_range * (remaining if config.anneal_epsilon else 1.0)
             learning_rate = config.learning_rate * torch.where(anneal, remaining, 1.0)
-            rollout = collect(envs, nets.logits, config.n_steps, generators, rollout)
+            rollout = collect(envs, nets.policy, config.n_steps, generators, rollout)
             with torch.no_grad():
                 values = nets.values(rollout.observations)
                 states = rollout.observations[:, :, :-1].flatten(1, 2)  # [seeds, samples, d]
                 actions, live = rollout.actions.flatten(1), rollout.live.flatten(1)
-                old_log_probs = categorical_log_prob(nets.logits(states), actions)
+                old_log_probs = categorical_log_prob(nets.policy(states), actions)
                 advantages = estimate_advantages(
                     rollout.rewards,
                     values,
@@ -172,7 +172,7 @@ def train_ppo(
                 for x, a, mask, old_log_prob, old_value, A in _minibatches(
                     batch, order, samples // config.n_minibatches
                 ):
-                    logits = nets.logits(x)
+                    logits = nets.policy(x)
                     ratio = importance_ratio(categorical_log_prob(logits, a), old_log_prob)
                     weight = torch.where(normalise, normalise_advantages(A, mask), A)
                     policy = masked_mean(-ppo_clip(ratio, weight, epsilon), mask)
@@ -200,7 +200,7 @@ def train_ppo(
             bar.update(samples)
             if snapshots.keep(spent, nets.actor):
                 with torch.no_grad():
-                    log_probs = categorical_log_prob(nets.logits(states), actions)
+                    log_probs = categorical_log_prob(nets.policy(states), actions)
                 ratios.append(importance_ratio(log_probs, old_log_probs))
                 lives.append(live)
                 if config.stop_at is not None:

@@ -93,7 +93,7 @@ def train_reinforce(
     spent = np.zeros(n_seeds, dtype=int)  # environment steps of each seed
     with progress(config.total_steps, "REINFORCE") as bar:
         while spent.min() < config.total_steps:
-            episodes = collect_episodes(envs, nets.logits, generators)
+            episodes = collect_episodes(envs, nets.policy, generators)
             states = episodes.observations  # [seeds, envs, T+1, d]
             values = nets.values(states) * config.baseline
             returns = bootstrapped_returns(
@@ -103,7 +103,7 @@ def train_reinforce(
                 episodes.truncated,
                 config.gamma,
             )
-            log_probs = categorical_log_prob(nets.logits(states[:, :, :-1]), episodes.actions)
+            log_probs = categorical_log_prob(nets.policy(states[:, :, :-1]), episodes.actions)
             weights = returns - values[..., :-1]
             policy = masked_mean(policy_gradient_loss(log_probs, weights), episodes.live)
             value = masked_mean(value_loss(values[..., :-1], returns), episodes.live)

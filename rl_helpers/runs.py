@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from rl_helpers.networks import mlp
+from rl_helpers.networks import network
 from rl_helpers.rollouts import Policy, evaluate, make_environments
 
 Array = np.ndarray
@@ -64,8 +64,7 @@ def policy_of(run: Run, seed: int, at: int = -1) -> Policy:
         raise ValueError(
             f"seed is {seed} and at is {at}; this run has {n_seeds} seeds and {n_points} evaluations"
         )
-    theta = run.theta[seed, at].unsqueeze(0)
-    return lambda observations: mlp(theta, run.sizes, observations)
+    return network(run.theta[seed, at].unsqueeze(0), run.sizes)
 
 
 def solved_at(
@@ -178,7 +177,7 @@ def evaluate_snapshots(
     for group, points in enumerate(theta.split(at_once, dim=1)):
         rows = points.flatten(0, 1)
         envs = make_environments(name, len(rows), EVALUATION_EPISODES, seed + group)
-        returns = evaluate(envs, lambda x, rows=rows: mlp(rows, sizes, x))  # type: ignore[misc]
+        returns = evaluate(envs, network(rows, sizes))
         envs.vector.close()
         means.append(returns.mean(1).view(n_seeds, -1))
     return torch.cat(means, 1).double().numpy()

@@ -14,8 +14,8 @@ from rl_helpers.networks import (
     clip_gradients,
     gumbel_noise,
     initial_parameters,
-    mlp,
     n_parameters,
+    network,
     permutations,
     seed_generators,
 )
@@ -30,7 +30,7 @@ def test_number_of_parameters() -> None:
 def test_equals_torch_layers_seed_by_seed() -> None:
     theta = initial_parameters(SIZES, seed_generators(0, 4), orthogonal=False).detach()
     x = torch.randn(4, 6, 7, 3, generator=torch.Generator().manual_seed(0))
-    outputs = mlp(theta, SIZES, x)
+    outputs = network(theta, SIZES)(x)
     assert outputs.shape == (4, 6, 7, 2)
     for seed in range(4):
         layers: list[nn.Module] = []
@@ -47,7 +47,7 @@ def test_equals_torch_layers_seed_by_seed() -> None:
 
 def test_seeds_do_not_mix() -> None:
     theta = initial_parameters(SIZES, seed_generators(0, 3))
-    mlp(theta, SIZES, torch.ones(3, 4, 3))[1].sum().backward()
+    network(theta, SIZES)(torch.ones(3, 4, 3))[1].sum().backward()
     assert theta.grad is not None
     assert theta.grad[[0, 2]].abs().sum() == 0
     assert theta.grad[1].abs().sum() > 0
@@ -151,9 +151,9 @@ def test_permutations() -> None:
         (lambda: initial_parameters(SIZES, []), "generators is empty"),
         (lambda: n_parameters((3,)), r"sizes is \(3,\); it must be at least two widths"),
         (lambda: n_parameters((3, 0)), r"sizes is \(3, 0\)"),
-        (lambda: mlp(torch.ones(2, 5), SIZES, torch.ones(2, 3)), r"theta has shape \(2, 5\)"),
-        (lambda: mlp(torch.ones(2, 89), SIZES, torch.ones(3, 3)), r"x has shape \(3, 3\)"),
-        (lambda: mlp(torch.ones(2, 89), SIZES, torch.ones(2, 4)), r"x has shape \(2, 4\)"),
+        (lambda: network(torch.ones(2, 5), SIZES)(torch.ones(2, 3)), r"theta has shape \(2, 5\)"),
+        (lambda: network(torch.ones(2, 89), SIZES)(torch.ones(3, 3)), r"x has shape \(3, 3\)"),
+        (lambda: network(torch.ones(2, 89), SIZES)(torch.ones(2, 4)), r"x has shape \(2, 4\)"),
         (lambda: clip_gradients([], 0.0), r"max_norm is 0\.0; it must be positive"),
     ],
 )

@@ -13,7 +13,7 @@ import torch
 
 from rl_helpers.actor_critic import A2CConfig, train_a2c
 from rl_helpers.losses import estimate_advantages
-from rl_helpers.networks import mlp, one_thread, seed_generators
+from rl_helpers.networks import network, one_thread, seed_generators
 from rl_helpers.ppo import PPOConfig, train_ppo
 from rl_helpers.reinforce import ReinforceConfig, train_reinforce
 from rl_helpers.rollouts import (
@@ -53,7 +53,7 @@ def sampled_returns(run: Run) -> np.ndarray:
     envs = make_environments("CartPole-v1", len(run.theta), 20, seed=99)
     theta = run.theta[:, -1]
     generators = seed_generators(99, len(theta))
-    episodes = collect_episodes(envs, lambda x: mlp(theta, run.sizes, x), generators)
+    episodes = collect_episodes(envs, network(theta, run.sizes), generators)
     return episode_returns(episodes).mean(1).numpy()
 
 
