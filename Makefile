@@ -17,7 +17,7 @@ help:
 	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
 	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"
-	@echo "make bench       measure training beside other implementations"
+	@echo "make bench       compare losses and training with other implementations"
 	@echo "make bench-book  measure the build and the pages"
 	@echo "make lock        resolve requirements-dev.txt anew and write constraints.txt"
 	@echo "make clean       remove what was built; make distclean also what was installed"
