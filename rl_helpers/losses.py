@@ -142,8 +142,9 @@ def gae(
 ) -> Float[Array, "*batch T"]:
     """Generalised advantage estimate, Â_t = δ_t + gamma λ Â_{t+1}, by one scan from the end.
 
-    λ = 0 gives the TD error; λ = 1 the return less the value, G_t - V(s_t). The sum of eq-gae
-    stops at the end of the episode: no TD error of the next one enters.
+    λ = 0 gives the TD error; λ = 1 the return less the value, G_t - V(s_t), where a return that was
+    cut short goes on as V of the last state. The sum of eq-gae stops at the end of the episode: no
+    TD error of the next one enters.
 
     Args:
         deltas: TD errors δ_t [..., T].

@@ -2,7 +2,7 @@
 
 A network has the widths `sizes`, such as (4, 32, 32, 2), and the parameters `theta` [seeds, P]: the
 vector θ of the equations, one row a seed. Everything acts on each row alone, so the seeds of an
-experiment learn side by side and never mix: sum the losses of all seeds, and the gradient of each
+experiment learn side by side: sum the losses of all seeds, and the gradient of each
 row is its own seed's.
 """
 

@@ -56,7 +56,8 @@ def make_environments(
         name: Gymnasium's name of the environment.
         n_seeds: number of seeds, at least 1.
         n_envs: environments a seed, at least 1.
-        seed: of the random first states.
+        seed: of the random first states. All seeds draw theirs from one stream: what happens to one
+            depends on the others in its batch, though its distribution does not.
         options: passed on to the environment.
 
     Raises:

@@ -442,6 +442,9 @@ RUN_AXE = """
 """
 
 
+NEXT_FRAME = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 def start_axe(tab: Page) -> None:
     tab.evaluate(AXE.read_text("utf8"))
     tab.evaluate(PREPARE)
@@ -452,6 +455,7 @@ def complaints(tab: Page, width: int, theme: str) -> list[str]:
     """What axe finds."""
     tab.set_viewport_size({"width": width, "height": 900})
     tab.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+    tab.evaluate(NEXT_FRAME)  # the page has answered to its new width
     found: list[str] = tab.evaluate(RUN_AXE)
     return [f"{theme}, {width} px: {complaint}" for complaint in found]
 
