@@ -79,7 +79,7 @@
       if (timer) return stop();
       if (slider.value === slider.max) slider.value = 0;
       button.textContent = "pause";
-      timer = setInterval(step, 80);
+      timer = setInterval(step, Number(button.dataset.milliseconds));
     });
     slider.addEventListener("input", stop); // the reader's hand goes first
     button.hidden = false;

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from rl_helpers.ppo import PPOConfig, train_ppo
-from rl_helpers.runs import solved_at
+from rl_helpers.runs import EVALUATION_EPISODES, SOLVED, solved_at
 
-ENVIRONMENT, EVERY, EPISODES, SOLVED = "CartPole-v1", 2_000, 20, 475.0
+ENVIRONMENT, EVERY = "CartPole-v1", PPOConfig.evaluate_every
 PEER_SEEDS, BATCHES, ROUNDS = 2, (16, 32), 3
 MOST_STEPS = 100_000  # for the peer, as its zoo trains
 
@@ -39,13 +39,15 @@ def peer(seed: int) -> tuple[float, float]:
         def __init__(self) -> None:
             super().__init__()
             self.streak, self.next, self.seconds = 0, EVERY, 0.0
-            self.environments = make_vec_env(ENVIRONMENT, n_envs=EPISODES, seed=1_000 + seed)
+            self.environments = make_vec_env(
+                ENVIRONMENT, n_envs=EVALUATION_EPISODES, seed=1_000 + seed
+            )
 
         def _on_step(self) -> bool:
             if self.num_timesteps < self.next:
                 return True
             start = time.process_time()
-            mean, _ = evaluate_policy(self.model, self.environments, n_eval_episodes=EPISODES)
+            mean, _ = evaluate_policy(self.model, self.environments, EVALUATION_EPISODES)
             self.seconds += time.process_time() - start
             self.streak = self.streak + 1 if float(np.mean(mean)) >= SOLVED else 0
             self.next += EVERY

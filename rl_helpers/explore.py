@@ -31,7 +31,7 @@ GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda_": "λ",
 }  # fmt: skip
 
-MILLISECONDS_PER_FRAME = 80  # of a figure that plays; assets/explore.js has the same number
+MILLISECONDS_PER_FRAME = 80  # of a figure that plays
 
 Splice = list[Any]  # [start, count, [tag ids]]
 
@@ -196,7 +196,8 @@ class Explore:
         if self.play:
             which = list(self.values).index(self.play)
             controls.append(
-                f'<button type="button" class="explore-play" data-slider="{which}" hidden>play</button>'
+                f'<button type="button" class="explore-play" data-slider="{which}" '
+                f'data-milliseconds="{MILLISECONDS_PER_FRAME}" hidden>play</button>'
             )
         packed = pack(frames)
         packed["values"] = [[_text(v) for v in grid] for grid in self.values.values()]

@@ -19,13 +19,6 @@ from torch import Tensor
 TANH_GAIN = math.sqrt(2)  # of the hidden layers: Huang et al. (2022), detail 2
 
 
-def one_thread() -> None:
-    """Let torch use one thread: small products run no faster on two, and results repeat bit for
-    bit only while the number of threads stays the same.
-    """
-    torch.set_num_threads(1)
-
-
 def seed_generators(seed: int, n_seeds: int) -> list[torch.Generator]:
     """One independent source of randomness for each seed of an experiment.
 

@@ -13,7 +13,7 @@ import torch
 
 from rl_helpers.actor_critic import A2CConfig, train_a2c
 from rl_helpers.losses import estimate_advantages
-from rl_helpers.networks import network, one_thread, seed_generators
+from rl_helpers.networks import network, seed_generators
 from rl_helpers.ppo import PPOConfig, train_ppo
 from rl_helpers.reinforce import ReinforceConfig, train_reinforce
 from rl_helpers.rollouts import (
@@ -35,7 +35,7 @@ CASES: list[Any] = [(train_ppo, PPO), (train_a2c, A2C), (train_reinforce, REINFO
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
-    one_thread()
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 

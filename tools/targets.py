@@ -81,9 +81,11 @@ def run(target: str) -> int:
     elif target == "bench":
         environment.ensure("dev")
         peers = str(environment.install_peers())
-        status = module("pytest", "-q", "benchmarks", PYTHONPATH=peers)
-        status = status or module("benchmarks.bandits")
-        status = status or module("benchmarks.cartpole", PYTHONPATH=peers)
+        status = (
+            module("pytest", "-q", "benchmarks", PYTHONPATH=peers)
+            or module("benchmarks.bandits")
+            or module("benchmarks.cartpole", PYTHONPATH=peers)
+        )
     elif target in ("clean", "distclean"):
         clean(everything=target == "distclean")
     else:
