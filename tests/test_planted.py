@@ -53,6 +53,8 @@ HELPERS = [
     ("losses.py", "torch.minimum(ratio * A, clipped * A)", "clipped * A", "policy-gradients/ppo"),
     ("losses.py", "torch.where(A >= 0, (1 + epsilon)", "torch.where(A < 0, (1 + epsilon)",
      "policy-gradients/ppo"),
+    ("tables.py", "eye - mdp.gamma * P_pi, R_pi", "eye - mdp.gamma**2 * P_pi, R_pi",
+     "policy-gradients/policy-gradient-theorem"),
     ("bandits.py", "b[arm, every] += 1 - reward", "b[arm, every] += 1", "policy-gradients/bandits"),
     ("bandits.py", "(np.arange(len(pi))[:, None] == arm) - pi",
      "(np.arange(len(pi))[:, None] == arm) + pi", "policy-gradients/bandits"),
