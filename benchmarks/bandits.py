@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.distributions import Bernoulli, Beta, Categorical
 
-from rl_helpers.bandits import BanditRun, reinforce_bandit, thompson_sampling
+from rl_helpers.policy_gradients.bandits import BanditRun, reinforce_bandit, thompson_sampling
 
 MEANS, STEPS = (0.1, 0.3, 0.5, 0.7, 0.9), 500
 ROUNDS, BATCH = 5, 2_000

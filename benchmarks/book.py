@@ -31,9 +31,7 @@ SKIPPED = shutil.ignore_patterns(
     ".git", ".venv", "node_modules", "_build", ".*_cache", ".hypothesis", "*.egg-info"
 )
 EDIT = "\n```{code-cell} ipython3\n:tags: [remove-cell]\nedited = True\n```\n"
-PACK = re.compile(
-    r'<script type="application/json" class="explore-pack">(.*?)</script>', re.DOTALL
-)
+PACK = re.compile(r'<script type="application/json" class="explore-pack">(.*?)</script>', re.DOTALL)
 EXPLORER = re.compile(r'<div class="explore" data-explore="([^"]+)"')
 MEGABYTE = 2**20
 LOADS, PRESSES = 5, 60
@@ -219,8 +217,8 @@ def pages(site: Path) -> list[Row]:
 
 def planning() -> list[Row]:
     """Time value iteration on a sparse grid, and its memory for each transition."""
-    from rl_helpers.mdp import gridworld
-    from rl_helpers.planning import value_iteration
+    from rl_helpers.mdp.gridworld import gridworld
+    from rl_helpers.mdp.planning import value_iteration
 
     rows: list[Row] = []
     for side in (50, 100, 200):

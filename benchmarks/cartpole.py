@@ -11,8 +11,8 @@ import time
 import numpy as np
 import torch
 
-from rl_helpers.ppo import PPOConfig, train_ppo
-from rl_helpers.runs import EVALUATION_EPISODES, SOLVED, solved_at
+from rl_helpers.policy_gradients.ppo import PPOConfig, train_ppo
+from rl_helpers.training.runs import EVALUATION_EPISODES, SOLVED, solved_at
 
 ENVIRONMENT, EVERY = "CartPole-v1", PPOConfig.evaluate_every
 PEER_SEEDS, BATCHES, ROUNDS = 2, (16, 32), 3

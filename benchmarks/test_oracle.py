@@ -14,7 +14,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import configure
 
-from rl_helpers import losses
+from rl_helpers.policy_gradients import losses
+from rl_helpers.policy_gradients.advantages import gae, td_errors
 
 
 @pytest.mark.parametrize(("gamma", "lambda_"), [(0.9, 0.0), (0.98, 0.8), (0.99, 0.95), (1.0, 1.0)])
@@ -34,8 +35,8 @@ def test_gae(gamma: float, lambda_: float) -> None:
     last = rng.normal(size=envs)
     following = np.append(values[:, 1:], last[:, None], axis=1)
     next_values = np.where(ended, true_next, following)
-    deltas = losses.td_errors(rewards, values, next_values, terminated, gamma)
-    ours = losses.gae(deltas, ended, gamma, lambda_)
+    deltas = td_errors(rewards, values, next_values, terminated, gamma)
+    ours = gae(deltas, ended, gamma, lambda_)
 
     space = Discrete(2)  # of observations and actions, which do not enter
     buffer = RolloutBuffer(steps, space, space, "cpu", lambda_, gamma, envs)
@@ -72,7 +73,7 @@ def test_clipped_loss_and_gradients(epsilon: float) -> None:
         batch.observations, batch.actions.flatten()
     )
     ratio = losses.importance_ratio(log_probs, batch.old_log_prob)
-    policy = -losses.ppo_clip(ratio, batch.advantages, epsilon).mean()
+    policy = -losses.clipped_surrogate(ratio, batch.advantages, epsilon).mean()
     value = 2 * losses.value_loss(values.flatten(), batch.returns).mean()  # theirs is not halved
     model.policy.zero_grad()
     (policy + value - 0.01 * entropy.mean()).backward()

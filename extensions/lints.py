@@ -86,24 +86,37 @@ def lint_equations(pages: list[Page]) -> Iterator[Finding]:
         for label, node in equations(page.doctree).items():
             where = rf"\({re.escape(label)}\)|:label:\s*{re.escape(label)}\s*$"
             if "amsmath" in node["classes"]:
-                yield page.docname, node.line, (
-                    "a numbered amsmath environment cannot be checked or referred to; allowed are "
-                    "$$ … $$ (eq-label) with aligned inside, and starred environments"
+                yield (
+                    page.docname,
+                    node.line,
+                    (
+                        "a numbered amsmath environment cannot be checked or referred to; allowed are "
+                        "$$ … $$ (eq-label) with aligned inside, and starred environments"
+                    ),
                 )
             elif not re.fullmatch(r"eq(-[a-z0-9]+)+", label):
-                yield page.finding(where, (
-                    f"equation label {label!r}; allowed are eq- and lower-case words with hyphens"
-                ))
+                yield page.finding(
+                    where,
+                    (
+                        f"equation label {label!r}; allowed are eq- and lower-case words with hyphens"
+                    ),
+                )
             elif label in displayed:
-                yield page.finding(where, (
-                    f"equation {label} is displayed in {displayed[label]} already; "
-                    "a label is allowed once in the book"
-                ))
+                yield page.finding(
+                    where,
+                    (
+                        f"equation {label} is displayed in {displayed[label]} already; "
+                        "a label is allowed once in the book"
+                    ),
+                )
             elif label not in checked:
-                yield page.finding(where, (
-                    f"equation {label} has no check; a labelled equation must be checked in its "
-                    "section, one that claims nothing may go without a label"
-                ))
+                yield page.finding(
+                    where,
+                    (
+                        f"equation {label} has no check; a labelled equation must be checked in its "
+                        "section, one that claims nothing may go without a label"
+                    ),
+                )
             displayed.setdefault(label, page.docname)
 
 
@@ -118,15 +131,23 @@ def lint_checks(pages: list[Page]) -> Iterator[Finding]:
                 continue
             label, where = check["label"], rf"""["']{re.escape(check["label"])}["']"""
             if label not in known:
-                yield page.finding(where, (
-                    f"check of {label}, which this page does not display; allowed are its "
-                    f"labelled equations: {', '.join(known) or 'it has none'}"
-                ), line)
+                yield page.finding(
+                    where,
+                    (
+                        f"check of {label}, which this page does not display; allowed are its "
+                        f"labelled equations: {', '.join(known) or 'it has none'}"
+                    ),
+                    line,
+                )
             if not check["mistakes"]:
-                yield page.finding(where, (
-                    f"check of {label} rejects no mistake; at least one is needed, or the check "
-                    "might pass whatever the equation says"
-                ), line)
+                yield page.finding(
+                    where,
+                    (
+                        f"check of {label} rejects no mistake; at least one is needed, or the check "
+                        "might pass whatever the equation says"
+                    ),
+                    line,
+                )
             if check["anchor"] in anchors:
                 yield page.finding(where, f"check of {label}: anchor {check['anchor']} twice", line)
             if {"remove-output", "remove-cell", "remove_output"} & set(cell.get("tags", [])):
@@ -156,16 +177,24 @@ def lint_figures(pages: list[Page]) -> Iterator[Finding]:
                 if not image.get("alt", "").strip():
                     yield page.docname, line_of(image), f"image {image['uri']} has no alt text"
                 if not isinstance(image.parent, nodes.figure):
-                    yield page.docname, line_of(image), (
-                        f"image {image['uri']} is not in a figure; allowed is a figure directive "
-                        "with name, alt and a caption"
+                    yield (
+                        page.docname,
+                        line_of(image),
+                        (
+                            f"image {image['uri']} is not in a figure; allowed is a figure directive "
+                            "with name, alt and a caption"
+                        ),
                     )
         for line, cell, output in outputs(page.notebook):
             figure = record(output, "rl_figure")
             if figure and not cell.get("mystnb", {}).get("figure"):
-                yield page.docname, line, (
-                    f"figure {figure['name']} has no label and caption; its cell needs "
-                    ':mystnb: {figure: {name: fig-…, caption: "…"}}'
+                yield (
+                    page.docname,
+                    line,
+                    (
+                        f"figure {figure['name']} has no label and caption; its cell needs "
+                        ':mystnb: {figure: {name: fig-…, caption: "…"}}'
+                    ),
                 )
             if figure and not figure.get("alt", "").strip():
                 yield page.docname, line, f"figure {figure['name']} has no alt text"
@@ -205,9 +234,13 @@ def lint_outputs(pages: list[Page]) -> Iterator[Finding]:
             text = "".join([*output.get("text", []), *data.get("text/plain", [])])
             pictures = {"image/png", "image/svg+xml", "image/jpeg"} & set(data)
             if pictures and record(output, "rl_figure") is None:
-                yield page.docname, line, (
-                    f"output {', '.join(sorted(pictures))} is a bare figure; allowed are those of "
-                    "Explore, which have alt text and follow the theme"
+                yield (
+                    page.docname,
+                    line,
+                    (
+                        f"output {', '.join(sorted(pictures))} is a bare figure; allowed are those of "
+                        "Explore, which have alt text and follow the theme"
+                    ),
                 )
             if "application/vnd.jupyter.widget-view+json" in data:
                 yield page.docname, line, "output is a live widget, which does nothing in a page"
@@ -215,8 +248,10 @@ def lint_outputs(pages: list[Page]) -> Iterator[Finding]:
                 first = text.strip().split("\n")[0]
                 yield page.docname, line, f"a cell must not write to stderr, but wrote: {first}"
             if address := re.search(r"\b0x[0-9a-f]{6,}\b", text):
-                yield page.docname, line, (
-                    f"output has the memory address {address[0]}, which is another one next time"
+                yield (
+                    page.docname,
+                    line,
+                    (f"output has the memory address {address[0]}, which is another one next time"),
                 )
 
 
@@ -226,11 +261,16 @@ def lint_exercises(pages: list[Page], least: int) -> Iterator[Finding]:
         found = [node["label"] for node in page.doctree.findall() if is_node(node, "exercise")]
         solved = {n["target_label"] for n in page.doctree.findall() if is_node(n, "solution")}
         for label in (label for label in found if label not in solved):
-            yield page.finding(rf":label:\s*{re.escape(label)}\s*$", (
-                f"exercise {label} has no solution on its page; write a solution-start for it"
-            ))
+            yield page.finding(
+                rf":label:\s*{re.escape(label)}\s*$",
+                (f"exercise {label} has no solution on its page; write a solution-start for it"),
+            )
         if page.notebook is not None and len(found) < least:
-            yield page.docname, None, f"the section has {len(found)} of the {least} exercises it needs"
+            yield (
+                page.docname,
+                None,
+                f"the section has {len(found)} of the {least} exercises it needs",
+            )
 
 
 def is_node(node: nodes.Node, kind: str) -> bool:

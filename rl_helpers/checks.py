@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 Values = Any  # a number, a sequence, a NumPy array or a torch tensor
 
 EXACT_TOLERANCE = 1e-8  # the loosest tolerance that still counts as exact
-CLEARLY = 10.0  # a mistake must be off by this many tolerances: a near miss proves nothing
+MISTAKE_MARGIN = 10.0  # a mistake must be off by this many tolerances: a near miss proves nothing
 
 _times_checked: Counter[str] = Counter()  # so that a second check of a label gets its own anchor
 
@@ -82,10 +82,10 @@ def check(
         )
     off = {name: float(np.abs(left - value).max()) for name, value in wrong.items()}
     for name, distance in off.items():
-        if distance <= CLEARLY * tol:
+        if distance <= MISTAKE_MARGIN * tol:
             raise CheckFailed(
                 f"{label}: the mistake '{name}' is not rejected: it is off by {distance:.3g}, "
-                f"and must be off by more than {CLEARLY * tol:g} ({CLEARLY:g} tolerances)"
+                f"and must be off by more than {MISTAKE_MARGIN * tol:g} ({MISTAKE_MARGIN:g} tolerances)"
             )
     _report(
         label, "exact", f"{tol:g}", {name: f"off by {_two_digits(x)}" for name, x in off.items()}
@@ -191,7 +191,7 @@ def check_bound(
             f"difference {excess[at]:.3g}, tolerance {tol:g}"
         )
     broken = {
-        name: int((small - value > CLEARLY * EXACT_TOLERANCE).sum())
+        name: int((small - value > MISTAKE_MARGIN * EXACT_TOLERANCE).sum())
         for name, value in tightened.items()
     }
     for name, count in broken.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from rl_helpers.mdp import MDP, Array, random_mdp, random_policy
+from rl_helpers.mdp.process import MDP, Array, random_mdp, random_policy
 
 STAY, MOVE = 0, 1
 

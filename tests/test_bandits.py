@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.bandits import plain_reinforce, plain_thompson
-from rl_helpers import bandits
-from rl_helpers.bandits import (
+from rl_helpers.policy_gradients import bandits
+from rl_helpers.policy_gradients.bandits import (
     BanditRun,
     bernoulli_kl,
     beta_update,

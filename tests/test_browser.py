@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.book import PACK, page_weight, weight
-from rl_helpers.explore import unpack
+from rl_helpers.frames import unpack
 from tests.browser import (
     ARGUMENTS,
     DESKTOP,

@@ -14,13 +14,7 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from rl_helpers import checks
-from rl_helpers.checks import (
-    CheckFailed,
-    check,
-    check_bound,
-    check_learned,
-    check_statistical,
-)
+from rl_helpers.checks import CheckFailed, check, check_bound, check_learned, check_statistical
 
 pytestmark = pytest.mark.usefixtures("untyped")  # lists, numbers and wrong shapes on purpose
 
@@ -60,7 +54,11 @@ def test_statistical_passes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_statistical_takes_wrong_samples_too() -> None:
     # both columns' means are 0.5; as samples, ones and zeros lie 0.5 away without any spread
     both = np.stack([SAMPLES, SAMPLES], axis=1)
-    mistakes = {"other samples": both + 0.5, "other value": [0.5, 0.0], "constant": np.ones((30, 2))}
+    mistakes = {
+        "other samples": both + 0.5,
+        "other value": [0.5, 0.0],
+        "constant": np.ones((30, 2)),
+    }
     check_statistical("eq-a", both, [0.5, 0.5], mistakes=mistakes)
 
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from rl_helpers import plots
-from rl_helpers.explore import Explore, pack, svg, unpack
+from rl_helpers.explore import Explore
+from rl_helpers.frames import pack, svg, unpack
 
 ROOT = Path(__file__).resolve().parent.parent
 GAMMAS, STEPS = np.array([0.5, 0.9, 0.99]), [1, 2]

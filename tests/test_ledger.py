@@ -15,15 +15,18 @@ from tests.books import CONF, build, cell, html, line_of, project, section
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-LEDGER_CONF = CONF.replace('["extensions.execution"]', (
-    '["extensions.ledger", "sphinx_exercise", "sphinxcontrib.bibtex"]\n'
-    'bibtex_bibfiles = ["references.bib"]\n'
-    'myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]\n'
-    "numfig = True\n"
-    "nitpicky = True\n"
-))
+LEDGER_CONF = CONF.replace(
+    '["extensions.execution"]',
+    (
+        '["extensions.ledger", "sphinx_exercise", "sphinxcontrib.bibtex"]\n'
+        'bibtex_bibfiles = ["references.bib"]\n'
+        'myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]\n'
+        "numfig = True\n"
+        "nitpicky = True\n"
+    ),
+)
 # Stands for rl_helpers: leaves the records that checks and explorers leave, and computes nothing.
-HELPERS = '''
+HELPERS = """
 from IPython.display import display
 
 def check(label, anchor=None, **mistakes):
@@ -41,7 +44,7 @@ def bare():
 
 PIXEL = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAA"
          "SUVORK5CYII=")
-'''
+"""
 IMPORT = cell("from rl_helpers import *")
 BIB = "@book{used, title = {Used}, author = {A}, year = 1, publisher = {P}}\n"
 

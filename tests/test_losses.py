@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rl_helpers.losses import discounted_returns
+from rl_helpers.mdp.returns import discounted_returns
 
 rewards = hnp.arrays(
     np.float64, hnp.array_shapes(max_dims=3, max_side=6), elements=st.floats(-10, 10)

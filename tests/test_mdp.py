@@ -12,23 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from rl_helpers.mdp import (
+from rl_helpers.mdp.gridworld import gridworld
+from rl_helpers.mdp.planning import policy_value, value_iteration
+from rl_helpers.mdp.process import (
     MDP,
     Array,
     deterministic_policy,
     from_gymnasium,
-    gridworld,
-    occupancy,
     random_mdp,
     random_policy,
-    rollouts,
-    state_marginals,
-    trajectories,
-    trajectory_probability,
     under_policy,
     uniform_policy,
 )
-from rl_helpers.planning import policy_value, value_iteration
+from rl_helpers.mdp.trajectories import (
+    all_trajectories,
+    occupancy,
+    sample_trajectories,
+    state_marginals,
+    trajectory_probability,
+)
 from tests.models import MOVE, STAY, models, two_states
 
 UP, RIGHT, DOWN, LEFT = range(4)
@@ -78,9 +80,7 @@ def spoiled(index: Any, value: float) -> Array:
         (HALF, ONES, 0.9, np.array([0.5, 0.4]), r"p0 sums to 0\.9; every row must sum to 1"),
     ],
 )
-def test_bad_tuples(
-    untyped: None, P: Any, R: Any, gamma: float, p0: Any, message: str
-) -> None:
+def test_bad_tuples(untyped: None, P: Any, R: Any, gamma: float, p0: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MDP(P, R, gamma, p0)
 
@@ -105,7 +105,7 @@ def test_bad_policies(untyped: None, policy: Array, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             helper(mdp, policy)
     with pytest.raises(ValueError, match=message):
-        rollouts(mdp, policy, 1, 1, np.random.default_rng(0))
+        sample_trajectories(mdp, policy, 1, 1, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("actions", [[0], [0, 2], [-1, 0]])
@@ -215,7 +215,9 @@ def test_sparse_equals_dense(layout: list[str], slip: float, seed: int) -> None:
     np.testing.assert_allclose(thin.P.toarray().reshape(dense.P.shape), dense.P)
     np.testing.assert_array_equal(thin.R, dense.R)
     policy = random_policy(np.random.default_rng(seed), dense.n_states, 4)
-    np.testing.assert_allclose(under_policy(thin, policy)[0].toarray(), under_policy(dense, policy)[0])
+    np.testing.assert_allclose(
+        under_policy(thin, policy)[0].toarray(), under_policy(dense, policy)[0]
+    )
     for helper in (occupancy, policy_value):
         np.testing.assert_allclose(helper(thin, policy), helper(dense, policy), atol=1e-12)
     np.testing.assert_allclose(
@@ -342,7 +344,7 @@ def test_trajectory_probability_by_hand() -> None:
 
 
 def test_every_trajectory_once() -> None:
-    states, actions = trajectories(random_mdp(np.random.default_rng(0), 3, 2), 2)
+    states, actions = all_trajectories(random_mdp(np.random.default_rng(0), 3, 2), 2)
     assert states.shape == (3**3 * 2**2, 3)
     assert actions.shape == (3**3 * 2**2, 2)
     assert len({(*s, *a) for s, a in zip(states.tolist(), actions.tolist(), strict=True)}) == 108
@@ -355,7 +357,7 @@ def test_trajectory_probabilities_sum_to_one_and_give_the_marginals(
     model: Model, horizon: int
 ) -> None:
     mdp, policy, _ = model
-    states, actions = trajectories(mdp, horizon)
+    states, actions = all_trajectories(mdp, horizon)
     probability = trajectory_probability(mdp, policy, states, actions)
     assert probability.sum() == pytest.approx(1, abs=1e-12)
     enumerated = [
@@ -368,18 +370,18 @@ def test_trajectory_probabilities_sum_to_one_and_give_the_marginals(
 @pytest.mark.parametrize("horizon", [-1, 0, 20])
 def test_trajectories_have_a_limit(horizon: int) -> None:
     with pytest.raises(ValueError, match=rf"horizon is {horizon}.*allowed are 1 to 10,000,000"):
-        trajectories(two_states(), horizon)
+        all_trajectories(two_states(), horizon)
 
 
 def test_rollouts_of_a_sure_policy() -> None:
     # two stays and no move can happen: state 0 throughout, reward 1 a step
     mdp, rng = two_states(), np.random.default_rng(0)
-    states, actions, rewards = rollouts(mdp, np.eye(2)[[STAY, STAY]], 3, 4, rng)
+    states, actions, rewards = sample_trajectories(mdp, np.eye(2)[[STAY, STAY]], 3, 4, rng)
     assert (states.shape, actions.shape, rewards.shape) == ((3, 5), (3, 4), (3, 4))
     assert not states.any()
     assert not actions.any()
     assert (rewards == 1).all()
-    states, _, rewards = rollouts(mdp, np.eye(2)[[MOVE, STAY]], 1, 3, rng)
+    states, _, rewards = sample_trajectories(mdp, np.eye(2)[[MOVE, STAY]], 1, 3, rng)
     assert states.tolist() == [[0, 1, 1, 1]]
     assert rewards.tolist() == [[2, 0, 0]]
 
@@ -387,8 +389,8 @@ def test_rollouts_of_a_sure_policy() -> None:
 def test_rollouts_follow_the_probabilities() -> None:
     rng, n = np.random.default_rng(1), 20_000
     mdp, policy = random_mdp(rng, 3, 2), random_policy(rng, 3, 2)
-    states, actions, _ = rollouts(mdp, policy, n, 2, rng)
-    every_state, every_action = trajectories(mdp, 2)
+    states, actions, _ = sample_trajectories(mdp, policy, n, 2, rng)
+    every_state, every_action = all_trajectories(mdp, 2)
     expected = trajectory_probability(mdp, policy, every_state, every_action)
     names = [(*s, *a) for s, a in zip(every_state.tolist(), every_action.tolist(), strict=True)]
     seen = [(*s, *a) for s, a in zip(states.tolist(), actions.tolist(), strict=True)]
@@ -400,7 +402,8 @@ def test_rollouts_follow_the_probabilities() -> None:
 def test_rollouts_repeat_with_their_generator() -> None:
     mdp = random_mdp(np.random.default_rng(0), 3, 2)
     one, two = (
-        rollouts(mdp, uniform_policy(mdp), 5, 6, np.random.default_rng(7)) for _ in range(2)
+        sample_trajectories(mdp, uniform_policy(mdp), 5, 6, np.random.default_rng(7))
+        for _ in range(2)
     )
     for first, second in zip(one, two, strict=True):
         np.testing.assert_array_equal(first, second)
@@ -410,7 +413,7 @@ def test_rollouts_repeat_with_their_generator() -> None:
 def test_rollouts_need_a_step(n: int, horizon: int) -> None:
     mdp = two_states()
     with pytest.raises(ValueError, match=f"n is {n} and horizon is {horizon}; both must be"):
-        rollouts(mdp, uniform_policy(mdp), n, horizon, np.random.default_rng(0))
+        sample_trajectories(mdp, uniform_policy(mdp), n, horizon, np.random.default_rng(0))
 
 
 # ---- Occupancy ----------------------------------------------------------------------------------

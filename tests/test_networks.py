@@ -9,16 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from rl_helpers.networks import (
-    Adam,
-    clip_gradients,
-    gumbel_noise,
-    initial_parameters,
-    n_parameters,
-    network,
-    permutations,
-    seed_generators,
-)
+from rl_helpers.training.networks import initial_parameters, n_parameters, network
+from rl_helpers.training.optim import Adam, clip_gradients
+from rl_helpers.training.seeds import gumbel_noise, permutations, seed_generators
 
 SIZES = (3, 8, 5, 2)
 

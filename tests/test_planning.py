@@ -11,18 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from rl_helpers.mdp import (
-    MDP,
-    Array,
-    deterministic_policy,
-    gridworld,
-    occupancy,
-    random_mdp,
-    random_policy,
-    under_policy,
-    uniform_policy,
-)
-from rl_helpers.planning import (
+from rl_helpers.mdp.gridworld import gridworld
+from rl_helpers.mdp.planning import (
     action_values,
     advantage,
     bellman_backup,
@@ -35,6 +25,16 @@ from rl_helpers.planning import (
     policy_value,
     value_iteration,
 )
+from rl_helpers.mdp.process import (
+    MDP,
+    Array,
+    deterministic_policy,
+    random_mdp,
+    random_policy,
+    under_policy,
+    uniform_policy,
+)
+from rl_helpers.mdp.trajectories import occupancy
 from tests.models import MOVE, STAY, models, two_states
 
 Model = tuple[MDP, Array, np.random.Generator]
@@ -77,7 +77,9 @@ def test_backups_by_hand() -> None:
     mdp, V = two_states(0.5), np.array([4.0, 6.0])
     # stay: 1 + 0.5 * 4 = 3; move: 2 + 0.5 * 6 = 5; state 1: 0 + 0.5 * 6 = 3
     np.testing.assert_array_equal(action_values(mdp, V), [[3, 5], [3, 3]])
-    np.testing.assert_array_equal(bellman_backup(mdp, np.array([[0.25, 0.75], [1, 0]]), V), [4.5, 3])
+    np.testing.assert_array_equal(
+        bellman_backup(mdp, np.array([[0.25, 0.75], [1, 0]]), V), [4.5, 3]
+    )
     np.testing.assert_array_equal(optimality_backup(mdp, V), [5, 3])
 
 

@@ -13,10 +13,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from rl_helpers import plots
-from rl_helpers.losses import discounted_returns
-from rl_helpers.mdp import GridWorld, gridworld
-from rl_helpers.planning import greedy, value_iteration
+from rl_helpers import listing, plots
+from rl_helpers.mdp import grid_plots
+from rl_helpers.mdp.gridworld import GridWorld, gridworld
+from rl_helpers.mdp.planning import greedy, value_iteration
+from rl_helpers.mdp.returns import discounted_returns
 from tests.test_mdp import DOWN, LEFT, RIGHT, UP
 
 ROOM = ("S.#", ".XG")
@@ -58,7 +59,7 @@ def sure(world: GridWorld, action: int) -> np.ndarray:
 def test_arrows_point_where_the_action_goes(
     world: GridWorld, action: int, direction: tuple[int, int]
 ) -> None:
-    ax = plots.grid_arrows(axes(), world, sure(world, action))
+    ax = grid_plots.grid_arrows(axes(), world, sure(world, action))
     drawn = [on_page(ax, arrow) for arrow in arrows(ax)]
     assert len(drawn) == 3, "one for each cell that is not absorbing"
     for arrow in drawn:
@@ -66,14 +67,14 @@ def test_arrows_point_where_the_action_goes(
 
 
 def test_arrows_stand_in_their_cells(world: GridWorld) -> None:
-    ax = plots.grid_arrows(axes(), world, sure(world, DOWN))
+    ax = grid_plots.grid_arrows(axes(), world, sure(world, DOWN))
     cells = {(int(a.xyann[1]), int(a.xyann[0])) for a in arrows(ax)}
     assert cells == {(0, 0), (0, 1), (1, 0)}
 
 
 def test_arrows_are_as_long_as_probable(world: GridWorld) -> None:
     policy = np.tile([0.6, 0.3, 0.1, 0.0], (5, 1))
-    ax = plots.grid_arrows(axes(), world, policy)
+    ax = grid_plots.grid_arrows(axes(), world, policy)
     lengths = [np.hypot(*on_page(ax, arrow)) for arrow in arrows(ax)[:3]]
     assert len(arrows(ax)) == 9, "an impossible action has no arrow"
     np.testing.assert_allclose(np.array(lengths) / lengths[0], [1, 1 / 2, 1 / 6])
@@ -82,7 +83,7 @@ def test_arrows_are_as_long_as_probable(world: GridWorld) -> None:
 def test_arrows_lead_to_the_goal() -> None:
     """The plot and the transitions agree on what up is: following the arrows arrives."""
     world = gridworld(["S..", "##.", "G.."], slip=0.0)
-    ax = plots.grid_arrows(axes(), world, value_iteration(world.mdp).policy)
+    ax = grid_plots.grid_arrows(axes(), world, value_iteration(world.mdp).policy)
     arrow = {(int(a.xyann[1]), int(a.xyann[0])): on_page(ax, a) for a in arrows(ax)}
     cell = (0, 0)
     for _ in range(6):
@@ -92,14 +93,14 @@ def test_arrows_lead_to_the_goal() -> None:
 
 
 def test_first_row_is_on_top(world: GridWorld) -> None:
-    ax = plots.grid_values(axes(), world, np.zeros(5))
+    ax = grid_plots.grid_values(axes(), world, np.zeros(5))
     (_, top), (_, bottom) = ax.transData.transform([(0, 0), (0, 1)])
     assert top > bottom
 
 
 def test_values_are_shaded_and_printed(world: GridWorld) -> None:
     values = np.array([0.5, -0.25, -0.001, 3.0, 1.0])
-    ax = plots.grid_values(axes(), world, values, limit=0.5)
+    ax = grid_plots.grid_values(axes(), world, values, limit=0.5)
     _, shade = filled(ax)
     colours = [to_hex(c) for c in shade.get_facecolor()]
     assert colours == [plots.BLUE, plots.ORANGE, plots.ORANGE, plots.BLUE, plots.BLUE]
@@ -117,12 +118,12 @@ def test_values_are_shaded_and_printed(world: GridWorld) -> None:
 
 
 def test_values_without_numbers(world: GridWorld) -> None:
-    ax = plots.grid_values(axes(), world, np.ones(5), digits=None)
+    ax = grid_plots.grid_values(axes(), world, np.ones(5), digits=None)
     assert [t.get_text() for t in ax.texts] == ["pit", "goal"]
 
 
 def test_the_wall_is_drawn_where_it_is(world: GridWorld) -> None:
-    ax = plots.grid_values(axes(), world, np.ones(5))
+    ax = grid_plots.grid_values(axes(), world, np.ones(5))
     wall, _ = filled(ax)
     assert to_hex(wall.get_facecolor()[0]) == plots.MUTED
     assert wall.get_paths()[0].get_extents().bounds == (2, 0, 1, 1)  # row 0, column 2
@@ -130,15 +131,15 @@ def test_the_wall_is_drawn_where_it_is(world: GridWorld) -> None:
 
 def test_values_and_arrows_share_axes(world: GridWorld) -> None:
     ax = axes()
-    assert plots.grid_values(ax, world, np.ones(5)) is ax
+    assert grid_plots.grid_values(ax, world, np.ones(5)) is ax
     labels = len(ax.texts)
-    assert plots.grid_arrows(ax, world, sure(world, UP)) is ax
+    assert grid_plots.grid_arrows(ax, world, sure(world, UP)) is ax
     assert len(ax.texts) == labels + 3, "the goal and the pit are named once"
 
 
-@pytest.mark.parametrize("draw", [plots.grid_values, plots.grid_arrows])
+@pytest.mark.parametrize("draw", [grid_plots.grid_values, grid_plots.grid_arrows])
 def test_wrong_shapes(untyped: None, world: GridWorld, draw: Any) -> None:
-    name, shape = ("values", "(5,)") if draw is plots.grid_values else ("policy", "(5, 4)")
+    name, shape = ("values", "(5,)") if draw is grid_plots.grid_values else ("policy", "(5, 4)")
     for bad in (np.ones(6), np.ones((5, 3)), np.ones((5, 4, 1))):
         with pytest.raises(ValueError, match=r"needs") as caught:
             draw(axes(), world, bad)
@@ -178,12 +179,12 @@ def test_style_is_complete() -> None:
 
 
 def test_show() -> None:
-    shown = plots.show(discounted_returns, greedy)._repr_mimebundle_()
+    shown = listing.show(discounted_returns, greedy)._repr_mimebundle_()
     plain, markdown = shown["text/plain"], shown["text/markdown"]
     assert plain.startswith("def discounted_returns(")
     assert "\n\ndef greedy(" in plain
     assert markdown == f"```python\n{plain}\n```"
-    method = plots.show(GridWorld.state)._repr_mimebundle_()["text/plain"]
+    method = listing.show(GridWorld.state)._repr_mimebundle_()["text/plain"]
     assert method.startswith("def state(self"), "indented as if it stood alone"
     with pytest.raises(ValueError, match=r"show\(\) got no helpers; name at least one function"):
-        plots.show()
+        listing.show()

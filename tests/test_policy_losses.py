@@ -12,23 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rl_helpers.losses import (
-    bootstrapped_returns,
+from rl_helpers.mdp.returns import discounted_returns
+from rl_helpers.policy_gradients.advantages import bootstrapped_returns, gae, td_errors
+from rl_helpers.policy_gradients.losses import (
     categorical_entropy,
     categorical_log_prob,
+    clipped_surrogate,
     clipped_value_loss,
-    discounted_returns,
-    gae,
     importance_ratio,
-    masked_mean,
-    normalise_advantages,
     policy_gradient_loss,
-    ppo_clip,
-    ppo_g,
     surrogate,
-    td_errors,
+    surrogate_ceiling,
     value_loss,
 )
+from rl_helpers.training.masks import masked_mean, normalise_advantages
 
 NO, YES = False, True
 
@@ -263,7 +260,7 @@ def test_ppo_clip_and_its_gradient_by_hand(
     ratio: float, advantage: float, objective: float, slope: float
 ) -> None:
     rho, A = tensor(ratio, grad=True), tensor(advantage, grad=True)
-    clipped = ppo_clip(rho, A, 0.2)
+    clipped = clipped_surrogate(rho, A, 0.2)
     assert clipped.item() == pytest.approx(objective)
     clipped.sum().backward()
     assert rho.grad is not None
@@ -276,20 +273,22 @@ def test_ppo_clip_is_a_lower_bound_and_equals_the_form_with_g(
     ratio: float, advantage: float, epsilon: float
 ) -> None:
     rho, A = tensor(ratio), tensor(advantage)
-    clipped = ppo_clip(rho, A, epsilon)
+    clipped = clipped_surrogate(rho, A, epsilon)
     assert clipped <= surrogate(rho, A)
-    torch.testing.assert_close(clipped, torch.minimum(rho * A, ppo_g(epsilon, A)))
+    torch.testing.assert_close(clipped, torch.minimum(rho * A, surrogate_ceiling(epsilon, A)))
 
 
 def test_infinite_epsilon_is_the_surrogate() -> None:
     rho, A = tensor(0.1, 1.0, 9.0), tensor(2.0, -1.0, -3.0)
-    torch.testing.assert_close(ppo_clip(rho, A, math.inf), surrogate(rho, A))
+    torch.testing.assert_close(clipped_surrogate(rho, A, math.inf), surrogate(rho, A))
 
 
 def test_each_seed_its_own_epsilon() -> None:
     rho, A = torch.full((3, 2), 9.0), torch.ones(3, 2)
     epsilon = torch.tensor([[0.1], [0.3], [math.inf]])
-    torch.testing.assert_close(ppo_clip(rho, A, epsilon)[:, 0], torch.tensor([1.1, 1.3, 9.0]))
+    torch.testing.assert_close(
+        clipped_surrogate(rho, A, epsilon)[:, 0], torch.tensor([1.1, 1.3, 9.0])
+    )
 
 
 # ---- Bad input ----------------------------------------------------------------------------------
@@ -314,11 +313,11 @@ X, Y = torch.ones(3), torch.ones(4)
             "rewards holds values that are NaN",
         ),
         (lambda: bootstrapped_returns(ONE, ONE, OFF, OFF[:1], 0.9), r"truncated has shape \(1,\)"),
-        (lambda: ppo_clip(X, X, 0.0), r"epsilon is 0\.0; it must be positive"),
-        (lambda: ppo_clip(X, X, math.nan), "epsilon is nan; it must be positive"),
-        (lambda: ppo_clip(X, X, torch.tensor([0.1, -0.1, 0.1])), "epsilon is tensor"),
-        (lambda: ppo_clip(X, Y, 0.2), r"advantages has shape \(4,\); ratio has \(3,\)"),
-        (lambda: ppo_g(-0.2, X), r"epsilon is -0\.2"),
+        (lambda: clipped_surrogate(X, X, 0.0), r"epsilon is 0\.0; it must be positive"),
+        (lambda: clipped_surrogate(X, X, math.nan), "epsilon is nan; it must be positive"),
+        (lambda: clipped_surrogate(X, X, torch.tensor([0.1, -0.1, 0.1])), "epsilon is tensor"),
+        (lambda: clipped_surrogate(X, Y, 0.2), r"advantages has shape \(4,\); ratio has \(3,\)"),
+        (lambda: surrogate_ceiling(-0.2, X), r"epsilon is -0\.2"),
         (lambda: clipped_value_loss(X, X, X, 0), "epsilon is 0; it must be positive"),
         (lambda: clipped_value_loss(X, Y, X, 0.2), r"old_values has shape \(4,\)"),
         (lambda: importance_ratio(X, Y), r"old_log_probs has shape \(4,\)"),

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl_helpers.networks import seed_generators
-from rl_helpers.rollouts import (
+from rl_helpers.training.environments import (
     Environments,
     collect,
     collect_episodes,
@@ -20,6 +19,7 @@ from rl_helpers.rollouts import (
     make_environments,
     record_episode,
 )
+from rl_helpers.training.seeds import seed_generators
 
 
 def uniform(observations: Tensor) -> Tensor:

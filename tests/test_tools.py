@@ -44,9 +44,7 @@ def test_old_python_is_told_in_words() -> None:
         "import runpy, sys; sys.version_info = (3, 8, 10, 'final', 0); "
         "runpy.run_path('tools/run.py', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "needs Python 3.11 or newer" in done.stderr
     assert "is Python 3.8" in done.stderr

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from rl_helpers.actor_critic import A2CConfig, train_a2c
-from rl_helpers.losses import estimate_advantages
-from rl_helpers.networks import network, seed_generators
-from rl_helpers.ppo import PPOConfig, train_ppo
-from rl_helpers.reinforce import ReinforceConfig, train_reinforce
-from rl_helpers.rollouts import (
+from rl_helpers.policy_gradients.a2c import A2CConfig, train_a2c
+from rl_helpers.policy_gradients.advantages import estimate_advantages
+from rl_helpers.policy_gradients.ppo import PPOConfig, train_ppo
+from rl_helpers.policy_gradients.reinforce import ReinforceConfig, train_reinforce
+from rl_helpers.training.environments import (
     collect,
     collect_episodes,
     episode_returns,
@@ -24,7 +23,10 @@ from rl_helpers.rollouts import (
     make_environments,
     record_episode,
 )
-from rl_helpers.runs import Run, policy_of, raise_if_diverged, solved_at, start_snapshots
+from rl_helpers.training.networks import network
+from rl_helpers.training.recorder import raise_if_diverged, start_snapshots
+from rl_helpers.training.runs import Run, policy_of, solved_at
+from rl_helpers.training.seeds import seed_generators
 
 PPO = PPOConfig(total_steps=1_024, evaluate_every=512)
 A2C = A2CConfig(total_steps=512, evaluate_every=256)

@@ -110,9 +110,7 @@ def warnings_in(errors: str) -> list[str]:
     return list(found)
 
 
-def build(
-    root: Path = ROOT, folder: Path | None = None, command: list[str] | None = None
-) -> Path:
+def build(root: Path = ROOT, folder: Path | None = None, command: list[str] | None = None) -> Path:
     """Build the book if anything changed; return the site's first page, or raise Stop.
 
     A failed or interrupted build leaves html/ as it was, and the executed notebooks for the next.

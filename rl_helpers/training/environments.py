@@ -20,7 +20,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rl_helpers.networks import gumbel_noise
+from rl_helpers.training.seeds import gumbel_noise
+from rl_helpers.validation import require_at_least
 
 Policy = Callable[[Tensor], Tensor]  # observations [seeds, envs, d] to logits [seeds, envs, A]
 CHUNK = 64  # steps whose noise is drawn at once
@@ -132,8 +133,7 @@ def collect(
         ValueError: no steps, generators that are not one a seed, logits of the wrong shape, rewards
             that are NaN or infinite.
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps is {n_steps}; it must be at least 1")
+    require_at_least(1, n_steps=n_steps)
     if after is None:
         return _collect(envs, policy, n_steps, generators, *_reset(envs), until_ended=False)
     first = after.observations[:, :, -1].flatten(0, 1).numpy()

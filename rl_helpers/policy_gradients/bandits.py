@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import rel_entr
 
+from rl_helpers.validation import require_unit
+
 Array = np.ndarray
 
 
@@ -48,9 +50,6 @@ class BanditRun:
         end = self.actions[:, -last:]
         wrong = self.means[end[:, 0]] < self.means.max()
         return wrong & (end == end[:, :1]).all(axis=1)
-
-
-# ---- Thompson sampling --------------------------------------------------------------------------
 
 
 def beta_update(
@@ -115,9 +114,6 @@ def thompson_sampling(
     return BanditRun(mu, actions.T, rewards.T)
 
 
-# ---- REINFORCE ----------------------------------------------------------------------------------
-
-
 def softmax(z: Float[Array, "K n"]) -> Float[Array, "K n"]:
     """Probability of each arm, proportional to exp(z)."""
     weights = np.exp(z - z.max(axis=0))
@@ -160,8 +156,7 @@ def reinforce_bandit(
     mu = _check(means, steps, seeds)
     if not 0 < step_size < math.inf:
         raise ValueError(f"step_size is {step_size}; it must be positive and finite")
-    if not 0 <= baseline <= 1:
-        raise ValueError(f"baseline is {baseline}; allowed is 0 <= baseline <= 1")
+    require_unit(baseline=baseline)
     z, m, v = np.zeros((3, len(mu), seeds))  # logits, and Adam's two running moments
     mean_reward = np.zeros(seeds)
     actions, rewards = np.empty((steps, seeds), dtype=int), np.empty((steps, seeds), dtype=bool)
@@ -179,9 +174,6 @@ def reinforce_bandit(
         mean_reward += baseline * signal
         actions[t], rewards[t] = arm, reward
     return BanditRun(mu, actions.T, rewards.T)
-
-
-# ---- The lower bound ----------------------------------------------------------------------------
 
 
 def bernoulli_kl(p: Array | float, q: Array | float) -> Float[Array, "..."]:

@@ -2,28 +2,20 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from rl_helpers.losses import (
-    bootstrapped_returns,
+from rl_helpers.policy_gradients.advantages import bootstrapped_returns
+from rl_helpers.policy_gradients.losses import (
     categorical_log_prob,
-    masked_mean,
     policy_gradient_loss,
     value_loss,
 )
-from rl_helpers.networks import Adam, actor_critic, clip_gradients, seed_generators
-from rl_helpers.rollouts import collect_episodes, make_environments
-from rl_helpers.runs import (
-    Run,
-    evaluate_snapshots,
-    progress,
-    raise_if_diverged,
-    require_at_least,
-    require_positive,
-    require_unit,
-    stack,
-    start_snapshots,
-)
+from rl_helpers.training.environments import collect_episodes, make_environments
+from rl_helpers.training.masks import masked_mean
+from rl_helpers.training.networks import actor_critic
+from rl_helpers.training.optim import Adam, clip_gradients
+from rl_helpers.training.recorder import Recorder
+from rl_helpers.training.runs import Run
+from rl_helpers.training.seeds import seed_generators
+from rl_helpers.validation import require_at_least, require_positive, require_unit
 
 
 @dataclass(frozen=True)
@@ -54,9 +46,13 @@ class ReinforceConfig:
     evaluate_every: int = 1_000
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, "n_episodes")
-        require_unit(self, "gamma")
-        require_positive(self, "learning_rate", "baseline_learning_rate", "max_grad_norm")
+        require_at_least(1, n_episodes=self.n_episodes)
+        require_unit(gamma=self.gamma)
+        require_positive(
+            learning_rate=self.learning_rate,
+            baseline_learning_rate=self.baseline_learning_rate,
+            max_grad_norm=self.max_grad_norm,
+        )
 
 
 def train_reinforce(
@@ -88,42 +84,29 @@ def train_reinforce(
         (Adam([nets.actor], eps=1e-8), config.learning_rate),
         (Adam([nets.critic], eps=1e-8), config.baseline_learning_rate),
     ]
-    snapshots = start_snapshots(nets.actor, config.total_steps, config.evaluate_every)
-    policy_losses, value_losses = [], []
-    spent = np.zeros(n_seeds, dtype=int)  # environment steps of each seed
-    with progress(config.total_steps, "REINFORCE") as bar:
-        while spent.min() < config.total_steps:
-            episodes = collect_episodes(envs, nets.policy, generators)
-            states = episodes.observations  # [seeds, envs, T+1, d]
-            values = nets.values(states) * config.baseline
-            returns = bootstrapped_returns(
-                episodes.rewards,
-                values[..., 1:].detach(),  # read only where an episode was truncated
-                episodes.terminated,
-                episodes.truncated,
-                config.gamma,
-            )
-            log_probs = categorical_log_prob(nets.policy(states[:, :, :-1]), episodes.actions)
-            weights = returns - values[..., :-1]
-            policy = masked_mean(policy_gradient_loss(log_probs, weights), episodes.live)
-            value = masked_mean(value_loss(values[..., :-1], returns), episodes.live)
-
-            (policy + value).sum().backward()
-            for optimizer, learning_rate in optimizers:
-                clip_gradients(optimizer.parameters, config.max_grad_norm)
-                optimizer.step(learning_rate)
-
-            spent += episodes.live.sum((1, 2)).numpy()
-            raise_if_diverged("REINFORCE", spent, loss=policy + value, theta=nets.actor)
-            policy_losses.append(policy.detach())
-            value_losses.append(value.detach())
-            snapshots.keep(spent, nets.actor)
-            bar.update(min(int(spent.min()), config.total_steps) - bar.n)
-    return Run(
-        snapshots.steps,
-        evaluate_snapshots(environment, snapshots.theta, nets.sizes, seed + 1),
-        stack(policy_losses, n_seeds),
-        stack(value_losses if config.baseline else [], n_seeds),
-        nets.sizes,
-        snapshots.theta,
+    record = Recorder(
+        "REINFORCE", environment, nets, config.total_steps, config.evaluate_every, seed
     )
+    while not record.finished:
+        episodes = collect_episodes(envs, nets.policy, generators)
+        states = episodes.observations  # [seeds, envs, T+1, d]
+        values = nets.values(states) * config.baseline
+        returns = bootstrapped_returns(
+            episodes.rewards,
+            values[..., 1:].detach(),  # read only where an episode was truncated
+            episodes.terminated,
+            episodes.truncated,
+            config.gamma,
+        )
+        log_probs = categorical_log_prob(nets.policy(states[:, :, :-1]), episodes.actions)
+        weights = returns - values[..., :-1]
+        policy = masked_mean(policy_gradient_loss(log_probs, weights), episodes.live)
+        value = masked_mean(value_loss(values[..., :-1], returns), episodes.live)
+
+        (policy + value).sum().backward()
+        for optimizer, learning_rate in optimizers:
+            clip_gradients(optimizer.parameters, config.max_grad_norm)
+            optimizer.step(learning_rate)
+        record.losses(policy, value)
+        record.iteration(episodes.live.sum((1, 2)).numpy())
+    return record.run(critic=config.baseline)

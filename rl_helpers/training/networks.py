@@ -11,33 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 TANH_GAIN = math.sqrt(2)  # of the hidden layers: Huang et al. (2022), detail 2
-
-
-def seed_generators(seed: int, n_seeds: int) -> list[torch.Generator]:
-    """One independent source of randomness for each seed of an experiment.
-
-    The generator of seed i depends on `seed` and i alone, not on how many seeds there are.
-
-    Args:
-        seed: the experiment's seed, at least 0.
-        n_seeds: number of generators, at least 1.
-
-    Raises:
-        ValueError: no seeds, or a negative seed.
-    """
-    if n_seeds < 1:
-        raise ValueError(f"n_seeds is {n_seeds}; an experiment needs at least 1 seed")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be at least 0")
-    streams = np.random.SeedSequence(seed).spawn(n_seeds)
-    numbers = [int(stream.generate_state(1, np.uint64)[0]) for stream in streams]
-    return [torch.Generator().manual_seed(number) for number in numbers]
 
 
 def n_parameters(sizes: Sequence[int]) -> int:
@@ -177,86 +155,6 @@ def actor_critic(
     wanted = torch.as_tensor(orthogonal)
     sizes, value_sizes = (n_inputs, *hidden, n_actions), (n_inputs, *hidden, 1)
     return ActorCritic(sizes, value_sizes, start(sizes, 0.01), start(value_sizes, 1.0))
-
-
-def clip_gradients(
-    parameters: Sequence[Float[Tensor, "seeds _"]], max_norm: float | Float[Tensor, "_ 1"]
-) -> Tensor:
-    """Shrink each seed's gradient, over all `parameters` together, to a norm of at most `max_norm`.
-
-    Args:
-        parameters: tensors [seeds, P] with gradients; changed in place.
-        max_norm: largest norm allowed, positive; infinity leaves all gradients alone. A tensor
-            [seeds, 1] gives each seed its own.
-
-    Returns:
-        The norms before [seeds].
-
-    Raises:
-        ValueError: max_norm not positive.
-
-    Source: Huang et al. (2022), detail 11.
-    """
-    if not (bool((max_norm > 0).all()) if isinstance(max_norm, Tensor) else max_norm > 0):
-        raise ValueError(f"max_norm is {max_norm}; it must be positive (infinity: no clipping)")
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack([g.norm(dim=1) for g in gradients]).norm(dim=0)
-    shrink = (max_norm / (norms.unsqueeze(1) + 1e-6)).clamp(max=1)
-    for g in gradients:
-        g.mul_(shrink)
-    return norms
-
-
-class Adam:
-    """Adam, which acts on each parameter alone, with a learning rate and an ε for each seed.
-
-    Does what `torch.optim.Adam` does with its own ε and one learning rate for all.
-
-    Args:
-        parameters: tensors [seeds, P] to be trained.
-        eps: Adam's ε, positive; a tensor [seeds, 1] gives each seed its own.
-
-    Source: Kingma & Ba (2015), algorithm 1, with β₁ = 0.9 and β₂ = 0.999.
-    """
-
-    def __init__(
-        self, parameters: Sequence[Float[Tensor, "seeds _"]], eps: float | Float[Tensor, "_ 1"]
-    ) -> None:
-        self.parameters, self.eps, self.n_steps = parameters, eps, 0
-        self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
-
-    @torch.no_grad()
-    def step(self, learning_rate: float | Float[Tensor, "_ 1"]) -> None:
-        """Take one step against the gradients, and clear them."""
-        self.n_steps += 1
-        first, second = 1 - 0.9**self.n_steps, 1 - 0.999**self.n_steps
-        for p, (m, v) in zip(self.parameters, self.moments, strict=True):
-            g = p.grad
-            assert g is not None
-            m.lerp_(g, 0.1)
-            v.mul_(0.999).addcmul_(g, g, value=0.001)
-            p.sub_(m / ((v / second).sqrt_() + self.eps) * (learning_rate / first))
-            p.grad = None
-
-
-def gumbel_noise(
-    generators: Sequence[torch.Generator], shape: Sequence[int]
-) -> Float[Tensor, " seeds *shape"]:
-    """Standard Gumbel noise [seeds, *shape], each seed's from its own generator.
-
-    `(logits + noise).argmax(-1)` is a sample of the categorical distribution: the Gumbel-max trick.
-
-    Source: Maddison, Tarlow & Minka (2014).
-    """
-    waiting = torch.empty(len(generators), *shape)
-    for row, generator in zip(waiting, generators, strict=True):
-        row.exponential_(generator=generator)
-    return waiting.log_().neg_()
-
-
-def permutations(generators: Sequence[torch.Generator], n: int) -> Tensor:
-    """A random order of 0 to n - 1 for each seed [seeds, n]."""
-    return torch.stack([torch.randperm(n, generator=generator) for generator in generators])
 
 
 def _layers(sizes: Sequence[int]) -> list[tuple[int, int]]:

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
-from rl_helpers.mdp import MDP, Array, check_policy, deterministic_policy, under_policy
+from rl_helpers.mdp.process import MDP, Array, check_policy, deterministic_policy, under_policy
+from rl_helpers.validation import require_at_least, require_finite, require_positive
 
 
 def action_values(mdp: MDP, V: Float[Array, " S"]) -> Float[Array, "S A"]:
@@ -129,13 +130,10 @@ def value_iteration(
 
     Source: eq-vi-error; Sutton & Barto (2018), section 4.4.
     """
-    if not tol > 0:
-        raise ValueError(f"tol is {tol}; it must be positive")
-    if max_sweeps < 1:
-        raise ValueError(f"max_sweeps is {max_sweeps}; it must be at least 1")
+    require_positive(tol=tol)
+    require_at_least(1, max_sweeps=max_sweeps)
     V = np.zeros(mdp.n_states) if V is None else np.asarray(V, dtype=float)
-    if not np.isfinite(V).all():
-        raise ValueError(f"V holds {(~np.isfinite(V)).sum()} values that are NaN or infinite")
+    require_finite(V=V)
     history = [V]
     for sweep in range(1, max_sweeps + 1):
         new = optimality_backup(mdp, V)

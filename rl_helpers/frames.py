@@ -1,0 +1,113 @@
+"""A figure as SVG for the page, and all frames of an explorer packed into one JSON.
+
+A packed frame is a list of SVG tags, kept as numbers into a vocabulary that all frames share. The
+packing loses nothing.
+"""
+
+import difflib
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from rl_helpers import plots
+
+Splice = list[Any]  # [start, count, [tag ids]]
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as inline SVG, with short numbers, ids of its own, and colours that follow the theme."""
+    buffer = io.StringIO()
+    with mpl.rc_context({**plots.STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    markup = buffer.getvalue()
+    markup = markup[markup.index("<svg") :]
+    # Matplotlib's <style> has one rule, for everything in the page: it goes to the root element, or
+    # the browser would restyle the whole page at each new frame.
+    junk = r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>"
+    markup = re.sub(junk, "", markup, flags=re.DOTALL)
+    markup = re.sub(r"\s*\n\s*", " ", markup).replace("> <", "><")
+    # The box scales with the text column; role and alt text belong to the element around it.
+    markup = re.sub(
+        r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+        r'<svg viewBox="\1" aria-hidden="true" stroke-linejoin="round" stroke-linecap="butt">',
+        markup,
+    )
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', markup))
+    markup = re.sub(
+        r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", markup
+    )
+    markup = re.sub(
+        r'(xlink:href="#|url\(#)', lambda m: f"{m[1].removeprefix('xlink:')}{name}-", markup
+    )
+    markup = re.sub(r"scale\([^)]*\)|-?\d+\.\d+(?:e-?\d+)?", _shorter, markup)
+    for colour, variable in plots.THEMED.items():
+        markup = re.sub(rf"{colour}\b", f"var({variable},{colour})", markup, flags=re.IGNORECASE)
+    return markup
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG at 144 dots per inch, on white."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(plots.STYLE):
+        figure.savefig(
+            buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None}
+        )
+    return buffer.getvalue()
+
+
+def pack(frames: list[list[str]]) -> dict[str, Any]:
+    """Pack frames without loss: one vocabulary of tags, the first frame, and splices against it.
+
+    Args:
+        frames: each frame's tags.
+
+    Returns:
+        `vocabulary`: the distinct tags; `base`: the first frame as numbers into it; `frames`: for
+        each frame its splices `[start, count, numbers]`, ascending and disjoint.
+    """
+    numbers: dict[str, int] = {}
+    coded = [[numbers.setdefault(tag, len(numbers)) for tag in frame] for frame in frames]
+    return {
+        "vocabulary": list(numbers),
+        "base": coded[0],
+        "frames": [_splices(coded[0], frame) for frame in coded],
+    }
+
+
+def unpack(packed: Mapping[str, Any], frame: int) -> str:
+    """The SVG of one packed frame; what `assets/explore.js` does in the page."""
+    tags, at = [], 0
+    for start, count, numbers in packed["frames"][frame]:
+        tags += packed["base"][at:start] + numbers
+        at = start + count
+    return "".join(packed["vocabulary"][i] for i in tags + packed["base"][at:])
+
+
+def _splices(base: list[int], frame: list[int]) -> list[Splice]:
+    if len(base) == len(frame):  # the usual case: the same tags, some with other numbers in them
+        changed = [i for i, (old, new) in enumerate(zip(base, frame, strict=True)) if old != new]
+        splices: list[Splice] = []
+        for i in changed:
+            if splices and splices[-1][0] + splices[-1][1] == i:
+                splices[-1][1] += 1
+                splices[-1][2].append(frame[i])
+            else:
+                splices.append([i, 1, [frame[i]]])
+        return splices
+    matcher = difflib.SequenceMatcher(None, base, frame, autojunk=False)
+    return [[i, j - i, frame[k:m]] for what, i, j, k, m in matcher.get_opcodes() if what != "equal"]
+
+
+def tags(markup: str) -> list[str]:
+    """Return an SVG cut into its tags, each with the text that follows it."""
+    return re.findall(r"<[^>]*>[^<]*", markup)
+
+
+def _shorter(match: re.Match[str]) -> str:
+    text = match[0]  # a glyph's scale keeps its digits: at two of them letters would change size
+    return text if text.startswith("scale") else f"{float(text):.2f}".rstrip("0").rstrip(".")

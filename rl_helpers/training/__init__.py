@@ -1,0 +1,1 @@
+"""Training of many seeds in one batch, whatever the algorithm."""
