@@ -5,19 +5,13 @@ that nothing of the working folder is touched.
 """
 
 import contextlib
-import functools
-import gzip
-import http.server
 import os
-import re
 import shutil
 import statistics
 import sys
 import tempfile
-import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +20,12 @@ from playwright.sync_api import Browser, Page, Response, sync_playwright
 
 from tools import chromium
 from tools.environment import ROOT, variables
+from tools.site import EXPLORER, PACK, page_weight, served, weight
 
 SKIPPED = shutil.ignore_patterns(
     ".git", ".venv", "node_modules", "_build", ".*_cache", ".hypothesis", "*.egg-info"
 )
 EDIT = "\n```{code-cell} ipython3\n:tags: [remove-cell]\nedited = True\n```\n"
-PACK = re.compile(r'<script type="application/json" class="explore-pack">(.*?)</script>', re.DOTALL)
-EXPLORER = re.compile(r'<div class="explore" data-explore="([^"]+)"')
 MEGABYTE = 2**20
 LOADS, PRESSES = 5, 60
 
@@ -106,41 +99,6 @@ def builds(book: Path) -> list[Row]:
 # ---- The pages ----------------------------------------------------------------------------------
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files and says nothing."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the table readable."""
-
-
-@contextlib.contextmanager
-def served(site: Path) -> Iterator[str]:
-    """Serve a folder on some free port; gives the address."""
-    handler = functools.partial(Quiet, directory=str(site))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-
-
-def weight(content: bytes) -> int:
-    """Size after compression, as a web server would send it."""
-    return min(len(content), len(gzip.compress(content, 6)))
-
-
-def page_weight(responses: list[Response]) -> int:
-    """Compressed size of everything that a page loads, without the packs of its explorers."""
-    total = 0
-    for response in responses:
-        body = response.body()
-        if "text/html" in response.headers.get("content-type", ""):
-            body = PACK.sub("", body.decode()).encode()
-        total += weight(body)
-    return total
-
-
 def open_page(browser: Browser, address: str) -> tuple[Page, float, list[Response]]:
     """Open a page with an empty cache; return it with the milliseconds until it was usable."""
     page = browser.new_context().new_page()
@@ -188,7 +146,7 @@ def pages(site: Path) -> list[Row]:
             names = EXPLORER.findall(text)
             if not names:
                 continue
-            page_address = f"{address}/{path.relative_to(site).as_posix()}"
+            page_address = f"{address}{path.relative_to(site).as_posix()}"
             times = []
             for _ in range(LOADS):
                 page, usable, responses = open_page(browser, page_address)

@@ -41,6 +41,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
 from extensions.kernels import KERNEL_ENV, SectionFailed, kernels_killed, run
+from tools.site import build_folder
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,6 @@ STEPS = {30: "30 s", 60: "60 s", 120: "2 min"}  # what {run-time} may say
 
 
 # ---- Where things are ---------------------------------------------------------------------------
-
-
-def build_folder(source: str | Path) -> Path:
-    """Return the build folder of a book: ``_build``, or the environment's ``BOOK_BUILD_DIR``."""
-    return (Path(source) / (os.environ.get("BOOK_BUILD_DIR") or "_build")).resolve()
 
 
 def notebook_path(source: str | Path, docname: str) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 from tools.environment import ROOT, VENV, variables
 from tools.messages import FULL, Stop, explain
 from tools.process import stream
+from tools.site import build_folder
 
 # Whatever else than a section's text can change a page. When one of these changes, all pages are
 # rendered again (executed notebooks have their own, finer cache).
@@ -27,11 +28,6 @@ SHARED_FOLDERS = ("assets", "extensions", "rl_helpers", "templates")
 SETTINGS = ("BOOK_BRANCH", "BOOK_REPOSITORY", "BOOK_SECTION_LIMIT", "BOOK_URL")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception)\b.*: ")
-
-
-def build_folder(root: Path = ROOT) -> Path:
-    """The folder that holds everything the build makes."""
-    return (root / os.environ.get("BOOK_BUILD_DIR", "_build")).resolve()
 
 
 def sources(root: Path = ROOT) -> list[Path]:

@@ -5,9 +5,10 @@ import shlex
 import subprocess
 import time
 
-from tools.build import build, build_folder, report
+from tools.build import build, report
 from tools.environment import ROOT, python, variables
 from tools.messages import Stop
+from tools.site import build_folder
 
 
 def main() -> int:

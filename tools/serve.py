@@ -1,15 +1,13 @@
 """A local server that builds the book again, as `make book` does, when a source changes."""
 
-import functools
-import http.server
 import os
-import threading
 import time
 from pathlib import Path
 
-from tools.build import build, build_folder, report, sources
+from tools.build import build, report, sources
 from tools.environment import ROOT
 from tools.messages import Stop, check_port, read_port
+from tools.site import Handler, build_folder, served
 
 # Only served pages ask whether there is a newer build; the files themselves are as published.
 RELOAD = b"""<script>{
@@ -22,7 +20,7 @@ RELOAD = b"""<script>{
 }</script></body>"""
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
+class Reloading(Handler):
     """Serves the site, with the reloading script in its pages."""
 
     built = "0"
@@ -34,26 +32,16 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             return
         path = Path(self.translate_path(self.path))
         page = path / "index.html" if path.is_dir() and self.path.endswith("/") else path
-        missing = not page.exists() and not path.is_dir()
-        if missing:
-            page = Path(self.directory) / "404.html"
         if page.suffix == ".html" and page.exists():
-            content = page.read_bytes().replace(b"</body>", RELOAD)
-            self.answer(404 if missing else 200, content, "text/html; charset=utf-8")
+            self.answer(200, page.read_bytes(), "text/html; charset=utf-8")
         else:
             super().do_GET()
 
     def answer(self, status: int, content: bytes, kind: str) -> None:
-        """Send one small answer that no browser keeps."""
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Leave the terminal to the builds."""
+        """Send an answer; a page asks whether there is a newer build."""
+        if kind.startswith("text/html"):
+            content = content.replace(b"</body>", RELOAD)
+        super().answer(status, content, kind)
 
 
 def stamps() -> dict[str, int]:
@@ -76,7 +64,7 @@ def rebuild() -> None:
         if "Interrupted" in str(stop):
             raise
         print(stop, flush=True)
-    Handler.built = str(int(Handler.built) + 1)
+    Reloading.built = str(int(Reloading.built) + 1)
 
 
 def main() -> None:
@@ -85,19 +73,17 @@ def main() -> None:
     check_port(port, "serve")
     seen = stamps()
     rebuild()
-    site = build_folder() / "html"
-    handler = functools.partial(Handler, directory=str(site))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"Serving http://localhost:{port}/ and watching the sources; Ctrl-C ends it.", flush=True)
-    try:
-        while True:
-            time.sleep(0.5)
-            now = stamps()
-            if now != seen:
-                seen = now
-                rebuild()
-    except KeyboardInterrupt:
-        print()
-    finally:
-        server.shutdown()
+    with served(build_folder() / "html", port, Reloading):
+        print(
+            f"Serving http://localhost:{port}/ and watching the sources; Ctrl-C ends it.",
+            flush=True,
+        )
+        try:
+            while True:
+                time.sleep(0.5)
+                now = stamps()
+                if now != seen:
+                    seen = now
+                    rebuild()
+        except KeyboardInterrupt:
+            print()

@@ -19,10 +19,8 @@ import pytest
 from nbformat import NotebookNode
 
 from extensions.execution import KERNEL_ENV
-from tools.build import build_folder
-
-ROOT = Path(__file__).resolve().parent.parent
-
+from tools.environment import ROOT
+from tools.site import build_folder
 
 # ---- In a helper --------------------------------------------------------------------------------
 

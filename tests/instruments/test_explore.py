@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
@@ -24,8 +23,8 @@ from matplotlib.figure import Figure
 from rl_helpers import plots
 from rl_helpers.explore import Explore
 from rl_helpers.frames import pack, svg, unpack
+from tools.environment import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 GAMMAS, STEPS = np.array([0.5, 0.9, 0.99]), [1, 2]
 
 
@@ -231,7 +230,8 @@ def test_packing_loses_nothing(frames: list[list[str]]) -> None:
 AGAIN = """
 import hashlib, sys
 sys.path.insert(0, {root!r})
-from tests.test_explore import Explore, draw, GAMMAS, STEPS
+from tests.instruments.test_explore import Explore, draw, GAMMAS, STEPS
+from tools.environment import ROOT
 data, _ = Explore("two-lines", draw, gamma=GAMMAS, k=STEPS, start={{"k": 1}})._repr_mimebundle_()
 print(hashlib.sha256(data["text/html"].encode() + data["image/png"]).hexdigest())
 """

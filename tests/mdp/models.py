@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from rl_helpers.mdp.process import MDP, Array, random_mdp, random_policy
 
-STAY, MOVE = 0, 1
+STAY, MOVE = 0, 1  # actions of `two_states`
+UP, RIGHT, DOWN, LEFT = range(4)  # actions of a grid world
 
 
 def two_states(gamma: float = 0.5) -> MDP:

@@ -7,14 +7,13 @@ import re
 import statistics
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import jupytext
 import pytest
 import yaml
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.environment import ROOT
 
 WORDS = range(1_500, 3_001)  # outside code and displayed equations
 CELLS = range(10, 27)  # the cells of the solutions count

@@ -1,16 +1,13 @@
-"""The built site as the browser tests see it: its pages, their explorers, and two ways to serve it."""
+"""The built site as the browser tests see it: its pages, their explorers, and a reader of them."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import http.server
 import json
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +22,8 @@ from playwright.sync_api import (
     expect,
 )
 
-from benchmarks.book import EXPLORER, PACK
-from tools.build import build_folder
+from tools.site import EXPLORER, PACK, build_folder
 
-ROOT = Path(__file__).resolve().parent.parent
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NO_SITE = "There is no site in {}: run make book."
 
@@ -77,43 +72,6 @@ def explorers(page: str) -> dict[str, dict[str, Any]]:
     parts = EXPLORER.split(text(page))[1:]
     found = {name: PACK.search(part) for name, part in zip(parts[::2], parts[1::2], strict=True)}
     return {name: json.loads(pack[1]) for name, pack in found.items() if pack}
-
-
-# ---- Served -------------------------------------------------------------------------------------
-
-
-class Host(http.server.SimpleHTTPRequestHandler):
-    """A static host: it answers a wrong address with the site's own page for that."""
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        if code != 404:
-            super().send_error(code, message, explain)
-            return
-        content = (Path(self.directory) / "404.html").read_bytes()
-        self.send_response(404)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Leave the terminal to pytest."""
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Browsers drop connections when a page is left; that is no error."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on a free port; gives its address, with a slash at the end."""
-    with Server(("127.0.0.1", 0), functools.partial(Host, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
 
 
 # ---- Watched ------------------------------------------------------------------------------------

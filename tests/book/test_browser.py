@@ -13,24 +13,23 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from benchmarks.book import PACK, page_weight, weight
 from rl_helpers.frames import unpack
-from tests.browser import (
+from tests.book.browser import (
     ARGUMENTS,
     DESKTOP,
     NO_SITE,
     PATIENCE,
     PHONE,
-    ROOT,
     SITE,
     Reader,
     explorers,
     pages,
     patience,
-    served,
     skip_or_fail,
     text,
 )
+from tools.environment import ROOT
+from tools.site import PACK, page_weight, served, weight
 
 PAGES = pages()
 FIRST = "chapters/intro.html"

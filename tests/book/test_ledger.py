@@ -11,7 +11,7 @@ import pytest
 
 import rl_helpers.checks
 from extensions import ledger, lints
-from tests.books import CONF, build, cell, html, line_of, project, section
+from tests.book.books import CONF, build, cell, html, line_of, project, section
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -35,7 +35,7 @@ from rl_helpers.mdp.process import (
     uniform_policy,
 )
 from rl_helpers.mdp.trajectories import occupancy
-from tests.models import MOVE, STAY, models, two_states
+from tests.mdp.models import MOVE, STAY, models, two_states
 
 Model = tuple[MDP, Array, np.random.Generator]
 

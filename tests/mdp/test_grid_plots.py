@@ -1,10 +1,9 @@
-"""What the plots draw: directions, labels and bands, in coordinates of the page."""
+"""What the plots of grid worlds draw: directions, labels and shades, in coordinates of the page."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -13,12 +12,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from rl_helpers import listing, plots
+from rl_helpers import plots
 from rl_helpers.mdp import grid_plots
 from rl_helpers.mdp.gridworld import GridWorld, gridworld
-from rl_helpers.mdp.planning import greedy, value_iteration
-from rl_helpers.mdp.returns import discounted_returns
-from tests.test_mdp import DOWN, LEFT, RIGHT, UP
+from rl_helpers.mdp.planning import value_iteration
+from tests.mdp.models import DOWN, LEFT, RIGHT, UP
 
 ROOM = ("S.#", ".XG")
 
@@ -144,47 +142,3 @@ def test_wrong_shapes(untyped: None, world: GridWorld, draw: Any) -> None:
         with pytest.raises(ValueError, match=r"needs") as caught:
             draw(axes(), world, bad)
         assert str(caught.value) == f"{name} has shape {bad.shape}; this grid world needs {shape}"
-
-
-def test_learning_curve_band() -> None:
-    # at each step eleven runs end 0, 10, …, 100 higher: percentiles 10, 50 and 90 are themselves
-    steps, runs = np.arange(4), np.arange(0, 110, 10)[:, None] + np.arange(4) ** 2
-    ax = plots.learning_curve(axes(), steps, runs, label="ours", color=plots.GREEN, line="--")
-    (median,) = ax.lines
-    np.testing.assert_allclose(median.get_xydata(), np.c_[steps, 50 + steps**2])
-    assert (median.get_label(), median.get_color(), median.get_linestyle()) == (
-        "ours", plots.GREEN, "--",
-    )  # fmt: skip
-    corners = np.asarray(ax.collections[0].get_paths()[0].vertices)
-    for step in steps:
-        heights = corners[corners[:, 0] == step, 1]
-        np.testing.assert_allclose([heights.min(), heights.max()], np.array([10, 90]) + step**2)
-
-
-@pytest.mark.parametrize("runs", [np.ones(4), np.ones((1, 4)), np.ones((3, 5))])
-def test_learning_curve_shapes(untyped: None, runs: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"runs has shape .* steps \(4,\); .* seeds >= 2"):
-        plots.learning_curve(axes(), np.arange(4), runs, label="ours")
-
-
-def test_panel_label() -> None:
-    ax = plots.panel_label(axes(), "left")
-    assert [t.get_text() for t in ax.texts] == ["left"]
-
-
-def test_style_is_complete() -> None:
-    with mpl.rc_context(plots.STYLE):  # raises on an unknown name or value
-        used = {style["color"] for style in mpl.rcParams["axes.prop_cycle"]}
-    assert used <= set(plots.THEMED), "every colour of a line follows the theme"
-
-
-def test_show() -> None:
-    shown = listing.show(discounted_returns, greedy)._repr_mimebundle_()
-    plain, markdown = shown["text/plain"], shown["text/markdown"]
-    assert plain.startswith("def discounted_returns(")
-    assert "\n\ndef greedy(" in plain
-    assert markdown == f"```python\n{plain}\n```"
-    method = listing.show(GridWorld.state)._repr_mimebundle_()["text/plain"]
-    assert method.startswith("def state(self"), "indented as if it stood alone"
-    with pytest.raises(ValueError, match=r"show\(\) got no helpers; name at least one function"):
-        listing.show()

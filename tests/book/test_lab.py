@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
 
-from tests.browser import ARGUMENTS, ROOT, patience
+from tests.book.browser import ARGUMENTS, patience
 from tools import lab
-from tools.environment import VENV, variables, write_settings
+from tools.environment import ROOT, VENV, variables, write_settings
 from tools.process import end
 
 CHAPTERS = ROOT / "chapters"

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from extensions import execution, kernels
-from tests.books import build, cell, executed, html, line_of, project, section
+from tests.book.books import build, cell, executed, html, line_of, project, section
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -17,6 +17,7 @@ import nbformat
 import pytest
 
 from tools import build, chromium, environment, notebooks, targets
+from tools.environment import ROOT
 from tools.messages import (
     CERTIFICATE,
     FULL,
@@ -28,9 +29,6 @@ from tools.messages import (
     explain,
     read_port,
 )
-
-ROOT = Path(__file__).resolve().parent.parent
-
 
 # ---- Messages -----------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.build import build, build_folder
+from tools.build import build
+from tools.site import build_folder
 
 FAILURE = os.environ.get("BOOK_FAILURE", "")
 
