@@ -1,9 +1,8 @@
 """Execution: every section runs once, in parallel, before Sphinx reads a page.
 
-The key of an execution is the section's code cells (hashed by jupyter-cache, as MyST-NB does) and,
-as the name of the cache's folder, every file of ``rl_helpers``, the lock file, the kernels'
-environment and the version of Python: a page never shows what an older helper computed. MyST-NB
-then finds every notebook in that cache and executes nothing itself.
+An executed notebook is found again by the section's code cells (hashed by jupyter-cache, as MyST-NB
+does) and taken if its key, all else that an execution depends on (``extensions/keys.py``), is still
+the same. MyST-NB then finds every notebook in that cache and executes nothing itself.
 
 Written to the build folder (``_build`` beside the sources, or ``BOOK_BUILD_DIR``):
 
@@ -11,7 +10,7 @@ Written to the build folder (``_build`` beside the sources, or ``BOOK_BUILD_DIR`
 - ``timings.json``: seconds of each section; they stay out of pages and notebooks, which two clean
   builds must make identical. The role ``{run-time}`` shows them in coarse steps; a second build
   can be told to show those of a first (``BOOK_TIMINGS``, the path of its file).
-- ``.jupyter_cache/<key>``: the cache; the three newest are kept.
+- ``.jupyter_cache``: the cache.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import deepcopy
@@ -40,13 +38,13 @@ from sphinx.errors import ConfigError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
-from extensions.kernels import KERNEL_ENV, SectionFailed, kernels_killed, run
+from extensions.kernels import SectionFailed, kernels_killed, run
+from extensions.keys import execution_key
 from tools.site import build_folder
 
 logger = logging.getLogger(__name__)
 
-DEPENDENCIES = ["rl_helpers", "constraints.txt"]
-CACHES_KEPT = 3
+NOTEBOOKS_KEPT = 200  # in the cache; the ones not used for the longest time go first
 STEPS = {30: "30 s", 60: "60 s", 120: "2 min"}  # what {run-time} may say
 
 
@@ -56,17 +54,6 @@ STEPS = {30: "30 s", 60: "60 s", 120: "2 min"}  # what {run-time} may say
 def notebook_path(source: str | Path, docname: str) -> Path:
     """Return where the executed notebook of a section is."""
     return build_folder(source) / "notebooks" / f"{docname}.ipynb"
-
-
-def execution_key(source: str | Path) -> str:
-    """Return a hash of everything but the section that an execution depends on."""
-    key = hashlib.sha256(repr([platform.python_version(), KERNEL_ENV]).encode())
-    for root in (Path(source) / name for name in DEPENDENCIES):
-        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
-            if path.is_file() and "__pycache__" not in path.parts:
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-                key.update(f"{path.relative_to(source).as_posix()} {content}\n".encode())
-    return key.hexdigest()[:16]
 
 
 def write(path: Path, text: str) -> None:
@@ -100,42 +87,48 @@ def read_sections(env: BuildEnvironment) -> dict[str, NotebookNode]:
 
 
 def open_cache(path: Path) -> Any:
-    """Open the cache, anew where an interruption left it without its tables; delete old ones."""
-    path.mkdir(parents=True, exist_ok=True)
-    os.utime(path)
-    by_age = sorted(path.parent.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in by_age[CACHES_KEPT:]:
-        shutil.rmtree(folder, ignore_errors=True)
+    """Open the cache, anew where an interruption left it without its tables."""
     cache = get_cache(path)
     try:
         cache.list_cache_records()
     except RuntimeError:
         cache.db.dispose()
         cache.clear_cache()
+    cache.change_cache_limit(NOTEBOOKS_KEPT)
     return cache
 
 
-def from_cache(cache: Any, notebook: NotebookNode) -> tuple[NotebookNode, float] | None:
-    """Return a section with its cached outputs and its seconds, if it was executed before."""
+def key_of(source: str | Path, notebook: NotebookNode) -> str:
+    """Return the key of a section's execution."""
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return execution_key(source, cells)
+
+
+def from_cache(cache: Any, notebook: NotebookNode, key: str) -> tuple[NotebookNode, float] | None:
+    """Return a section with its cached outputs and its seconds, if it was executed with this key."""
     try:
-        seconds = cache.match_cache_notebook(notebook).data["execution_seconds"]
-        return cache.merge_match_into_notebook(notebook)[1], seconds
+        data = cache.match_cache_notebook(notebook).data
+        if data["key"] != key:
+            return None
+        return cache.merge_match_into_notebook(notebook)[1], data["seconds"]
     except (KeyError, ValueError):  # not there, or cut short by an interruption
         return None
 
 
-def store(cache: Any, notebook: NotebookNode, path: Path, seconds: float) -> None:
-    """Put an executed section into the cache, over what an interruption may have left there."""
+def store(cache: Any, notebook: NotebookNode, path: Path, key: str, seconds: float) -> None:
+    """Put an executed section into the cache, over what an older helper or a crash left there."""
     hashed = cache.create_hashed_notebook(notebook)[1]
     shutil.rmtree(cache.path / "executed" / hashed, ignore_errors=True)
-    bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+    bundle = CacheBundleIn(notebook, str(path), data={"key": key, "seconds": seconds})
     cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
 
 
 # ---- All sections -------------------------------------------------------------------------------
 
 
-def execute_stale(env: BuildEnvironment, stale: dict[str, NotebookNode], cache: Any) -> None:
+def execute_stale(
+    env: BuildEnvironment, stale: dict[str, NotebookNode], keys: dict[str, str], cache: Any
+) -> None:
     """Execute sections side by side; end the build, naming file and line, if any of them fails."""
     source, running, failed = Path(env.srcdir), set[NotebookClient](), 0
     timings = build_folder(source) / "timings.json"
@@ -157,7 +150,7 @@ def execute_stale(env: BuildEnvironment, stale: dict[str, NotebookNode], cache: 
                     logger.error("%s", error, location=(docname, error.line), type="book")
                 failed += 1
             else:
-                store(cache, stale[docname], path, seconds)
+                store(cache, stale[docname], path, keys[docname], seconds)
                 logger.info("executed %s in %.1f s", docname, seconds)
     if failed:
         # Not an exception of Sphinx's: Jupyter Book would bury the message under its traceback.
@@ -169,14 +162,15 @@ def execute(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]
     limit = section_limit()
     sections = read_sections(env)
     cache = open_cache(Path(app.config.nb_execution_cache_path))
-    stale = {d: deepcopy(nb) for d, nb in sections.items() if from_cache(cache, nb) is None}
-    execute_stale(env, stale, cache)
+    keys = {docname: key_of(app.srcdir, notebook) for docname, notebook in sections.items()}
+    stale = {d: deepcopy(nb) for d, nb in sections.items() if not from_cache(cache, nb, keys[d])}
+    execute_stale(env, stale, keys, cache)
 
     folder = build_folder(app.srcdir)
     digests, seconds, shown = {}, {}, {}
     told = json.loads(Path(os.environ.get("BOOK_TIMINGS") or os.devnull).read_text() or "{}")
     for docname, notebook in sections.items():
-        cached = from_cache(cache, notebook)
+        cached = from_cache(cache, notebook, keys[docname])
         assert cached is not None, f"{docname} was executed, but its cached notebook is not found"
         executed, seconds[docname] = cached
         shown[docname] = told.get(docname, seconds[docname])
@@ -230,10 +224,10 @@ class RunTime(SphinxRole):
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Point MyST-NB at the cache of this key, and keep Sphinx from reading the build folder."""
+    """Point MyST-NB at the cache, and keep Sphinx from reading the build folder."""
     folder = build_folder(app.srcdir)
     config.nb_execution_mode = "cache"
-    config.nb_execution_cache_path = str(folder / ".jupyter_cache" / execution_key(app.srcdir))
+    config.nb_execution_cache_path = str(folder / ".jupyter_cache")
     if folder.is_relative_to(app.srcdir):
         config.exclude_patterns.append(folder.relative_to(app.srcdir).as_posix())
 

@@ -21,10 +21,11 @@ from tools.messages import FULL, Stop, explain
 from tools.process import stream
 from tools.site import build_folder
 
-# Whatever else than a section's text can change a page. When one of these changes, all pages are
-# rendered again (executed notebooks have their own, finer cache).
+# Inputs shared by all pages: when one changes, every page is rendered again. Sections and helpers
+# are not among them: extensions/execution.py finds the pages whose outputs changed.
 SHARED = ("_config.yml", "_toc.yml", "constraints.txt", "package-lock.json")
-SHARED_FOLDERS = ("assets", "extensions", "rl_helpers", "templates")
+SHARED_FOLDERS = ("assets", "extensions", "templates")
+FOLDERS = ("chapters", "rl_helpers")
 SETTINGS = ("BOOK_BRANCH", "BOOK_REPOSITORY", "BOOK_SECTION_LIMIT", "BOOK_URL")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception)\b.*: ")
@@ -32,7 +33,7 @@ PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception)\b.*
 
 def sources(root: Path = ROOT) -> list[Path]:
     """Every file that the site is made of."""
-    folders = [root / folder for folder in (*SHARED_FOLDERS, "chapters")]
+    folders = [root / folder for folder in (*SHARED_FOLDERS, *FOLDERS)]
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     found += [root / name for name in SHARED if (root / name).exists()]
     found += root.glob("*.bib")
@@ -42,11 +43,11 @@ def sources(root: Path = ROOT) -> list[Path]:
 
 
 def keys(root: Path = ROOT) -> tuple[str, str]:
-    """Two hashes of what the site is made of: all but the sections' texts, and all with them.
+    """Two hashes of what the site is made of: the shared inputs, and sections with helpers.
 
-    Of the sections, their names count in both.
+    The names of the sections count as shared: every page has them in its sidebar.
     """
-    shared, texts = hashlib.sha256(), hashlib.sha256()
+    shared, own = hashlib.sha256(), hashlib.sha256()
     for name in SETTINGS:
         shared.update(f"{name}={os.environ.get(name, '')}\0".encode())
     environment = VENV / "pyvenv.cfg"  # names the version of Python
@@ -54,9 +55,11 @@ def keys(root: Path = ROOT) -> tuple[str, str]:
     for path in sources(root):
         name, content = path.relative_to(root).as_posix(), path.read_bytes()
         section = name.startswith("chapters/") and path.suffix == ".md"
-        shared.update(f"{name}\0".encode())
-        (texts if section else shared).update(f"{len(content)}\0".encode() + content)
-    return shared.hexdigest(), texts.hexdigest()
+        helper = name.startswith("rl_helpers/")
+        (own if helper else shared).update(f"{name}\0".encode())
+        digest = own if helper or section else shared
+        digest.update(f"{len(content)}\0".encode() + content)
+    return shared.hexdigest(), own.hexdigest()
 
 
 def publish(staged: Path, site: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import grimp
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from extensions import execution, kernels
+from extensions import execution, kernels, keys
 from tests.book.books import build, cell, executed, html, line_of, project, section
+from tools.environment import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -71,7 +73,7 @@ def test_what_changed_is_executed_and_no_more(book: tuple[Path, int, str]) -> No
 
 def test_an_interruption_leaves_a_cache_that_works(book: tuple[Path, int, str]) -> None:
     folder, *_ = book
-    cache = folder / "_build/.jupyter_cache" / execution.execution_key(folder)
+    cache = folder / "_build/.jupyter_cache"
     for stored in cache.glob("executed/*/base.ipynb"):
         if "print(3)" in stored.read_text():
             stored.write_text(stored.read_text()[:100])  # cut short
@@ -122,28 +124,79 @@ def test_a_slow_section_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         execution.section_limit()
 
 
-def test_the_key_follows_helpers_and_lock(tmp_path: Path) -> None:
-    folder = project(tmp_path, {})
-    keys = [execution.execution_key(folder)]
-    for name in ["rl_helpers/new.py", "rl_helpers/__init__.py", "constraints.txt"]:
-        (folder / name).write_text("# changed\n")
-        keys.append(execution.execution_key(folder))
-    assert len(set(keys)) == 4
-    (folder / "rl_helpers" / "__pycache__").mkdir()
-    (folder / "rl_helpers" / "__pycache__" / "new.pyc").write_text("compiled")
-    assert execution.execution_key(folder) == keys[-1]
+HELPERS = {
+    "__init__.py": "",
+    "instrument.py": "import math",
+    "part/__init__.py": "",
+    "part/first.py": "from rl_helpers import instrument\nANSWER = 1",
+    "part/second.py": "from rl_helpers.part.first import ANSWER",
+    "later/__init__.py": "",
+    "later/third.py": "import rl_helpers.part.second as second\nANSWER = 3",
+}
 
 
-def test_old_caches_are_deleted(tmp_path: Path) -> None:
-    for name in "abcde":
-        execution.open_cache(tmp_path / name).db.dispose()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "d", "e"]
+def with_helpers(folder: Path) -> Path:
+    """Give a book three helpers that build on one another."""
+    for name, text in HELPERS.items():
+        (folder / "rl_helpers" / name).parent.mkdir(exist_ok=True)
+        (folder / "rl_helpers" / name).write_text(text + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("code", "used"),
+    [
+        ("import numpy", set()),
+        ("import rl_helpers", {"__init__"}),
+        ("from rl_helpers import instrument", {"__init__", "instrument"}),
+        (
+            "from rl_helpers.part import first",
+            {"__init__", "part/__init__", "part/first", "instrument"},
+        ),
+        (
+            "%matplotlib inline\ndef f():\n    from rl_helpers.later.third import ANSWER",
+            {name.removesuffix(".py") for name in HELPERS},
+        ),
+        ("from rl_helpers import (", set()),  # it fails when it runs
+    ],
+)
+def test_helpers_that_code_uses(code: str, used: set[str], tmp_path: Path) -> None:
+    folder = with_helpers(project(tmp_path, {}))
+    paths = {folder / "rl_helpers" / f"{name}.py" for name in used}
+    assert keys.helpers(folder, ["x = 1", code]) == paths
+
+
+def test_helpers_of_the_book_as_grimp_finds_them() -> None:
+    graph = grimp.build_graph("rl_helpers", cache_dir=None)
+    for module in graph.modules:
+        used = {module, *graph.find_upstream_modules(module)}
+        packages = {name.rsplit(".", n)[0] for name in used for n in range(name.count(".") + 1)}
+        found = keys.helpers(ROOT, [f"import {module}"])
+        names = (path.relative_to(ROOT).with_suffix("").as_posix() for path in found)
+        assert {name.removesuffix("/__init__").replace("/", ".") for name in names} == packages
+
+
+def test_one_helper_changed_runs_the_sections_that_use_it(tmp_path: Path) -> None:
+    pages = {
+        "none": section("None", cell("print('alone')")),
+        "early": section("Early", cell("from rl_helpers.part.first import ANSWER\nprint(ANSWER)")),
+        "late": section("Late", cell("from rl_helpers.later import third\nprint(third.ANSWER)")),
+    }
+    folder = with_helpers(project(tmp_path, pages))
+    assert executed(build(folder, "-W")[1]) == ["early", "late", "none"]
+    (folder / "rl_helpers/later/third.py").write_text("ANSWER = 33\n")
+    status, log = build(folder, "-W")
+    assert (status, executed(log)) == (0, ["late"])
+    assert "33" in html(folder, "late"), "the page shows what the old helper computed"
+    (folder / "rl_helpers/instrument.py").write_text("import math  # changed\n")
+    assert executed(build(folder, "-W")[1]) == ["early"], "third.py no longer uses it"
+    (folder / "constraints.txt").write_text("numpy==2.1\n")
+    assert executed(build(folder, "-W")[1]) == ["early", "late", "none"]
 
 
 def test_a_cache_without_tables_is_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / "key").mkdir()
-    (tmp_path / "key" / "global.db").touch()
-    cache = execution.open_cache(tmp_path / "key")
+    (tmp_path / "global.db").touch()
+    cache = execution.open_cache(tmp_path)
     assert cache.list_cache_records() == []
     cache.db.dispose()
 

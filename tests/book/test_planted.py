@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from extensions.execution import KERNEL_ENV
+from extensions.kernels import KERNEL_ENV
 from tools.environment import ROOT
 from tools.site import build_folder
 

@@ -259,12 +259,21 @@ def test_warnings_are_repeated_once_with_their_details() -> None:
     ]
 
 
-@pytest.mark.parametrize("changed", ["_toc.yml", "rl_helpers/mdp.py", "chapters/new.md"])
+@pytest.mark.parametrize("changed", ["_toc.yml", "assets/book.css", "chapters/new.md"])
 def test_shared_change_renders_all_pages(book: Path, changed: str) -> None:
     run_build(book)
     (book / changed).parent.mkdir(exist_ok=True)
     (book / changed).write_text("changed\n")
     assert run_build(book).read_text() == "fresh"
+
+
+@pytest.mark.parametrize("changed", ["rl_helpers/mdp/planning.py", "chapters/intro.md"])
+def test_helpers_and_sections_render_only_their_pages(book: Path, changed: str) -> None:
+    """The stage goes on: extensions/execution.py finds the pages."""
+    run_build(book)
+    (book / changed).parent.mkdir(parents=True, exist_ok=True)
+    (book / changed).write_text("changed\n")
+    assert run_build(book).read_text() == "continued"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
