@@ -29,7 +29,7 @@
   paint();
 
   // What scrolls sideways can be reached, and scrolled, with the keyboard.
-  const wide = ".math-scroll, pre, .pst-scrollable-table-container, .rl-check, .cell_output > .output";
+  const wide = ".math-scroll, pre, .table-scroll, .rl-check, .cell_output > .output";
   function tabStops() {
     document.querySelectorAll(wide).forEach((box) => {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;

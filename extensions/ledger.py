@@ -26,7 +26,6 @@ from extensions import lints
 
 logger = logging.getLogger(__name__)
 
-SCROLLING = "check-ledger pst-scrollable-table-container"  # the theme's class for wide tables
 HEADINGS = ["Number", "Equation", "Section", "Check", "Tolerance", "Mistakes rejected"]
 
 
@@ -162,9 +161,9 @@ class ShowChecks(SphinxPostTransform):
         header = tag("tr", *(tag("th", heading, scope="col") for heading in HEADINGS))
         body = [tr for row in rows for tr in self.table_rows(row)]
         caption = tag("caption", "Every labelled equation of the book and the checks that ran.")
-        table = tag("table", caption, tag("thead", header), tag("tbody", *body), class_="table")
+        table = tag("table", caption, tag("thead", header), tag("tbody", *body))
         about = {"role": "region", "tabindex": "0", "aria_label": "The ledger of checks"}
-        return tag("div", table, class_=SCROLLING, **about)
+        return tag("div", table, class_="check-ledger table-scroll", **about)
 
     def table_rows(self, row: dict[str, Any]) -> list[Tag]:
         """Return one row a check; the equation stands in the first and spans them all."""

@@ -1,9 +1,8 @@
 """The site: its frame, its own fonts, hidden solutions, and links to where it is published.
 
 Fonts and KaTeX's style sheet come from npm and are copied beside the pages, so a page asks no other
-host for anything. The frame around the text is ours (``templates/``, ``assets/``): of the theme's
-style sheets and scripts none is loaded. Hidden solutions are native ``<details>``, so they open
-without JavaScript.
+host for anything. The frame around the text is ours (``templates/``, ``assets/``). Hidden solutions
+are native ``<details>``, so they open without JavaScript.
 
 Three environment variables say where the book is published; without them no page links there:
 ``BOOK_URL`` (canonical addresses, site map), ``BOOK_REPOSITORY`` (edit and issue links, Binder and
@@ -21,19 +20,17 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from docutils import nodes
+from pygments.formatters import HtmlFormatter
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment.adapters.toctree import TocTree
 from sphinx.writers.html5 import HTML5Translator
 from sphinxcontrib import katex
 
-# Style sheets and scripts that extensions and the theme would add to each page; book.css and
-# site.js do their work.
-UNUSED = (
-    r"styles/sphinx-book-theme\.css|scripts/sphinx-book-theme\.js|mystnb\..*\.css|"
-    r"exercise\.css|proof\.css|design-tabs\.js"
-)
-# Five megabytes that the theme copies beside the pages for its own frame.
-UNUSED_FILES = ("vendor", "scripts", "styles", "images", "locales", "*webpack-macros.html", "*.png")
+# Style sheets that Sphinx and extensions would add to each page; book.css does their work.
+UNUSED = re.compile(r"basic\.css|pygments\.css|mystnb\..*\.css|exercise\.css|proof\.css")
+# Code is coloured in both themes; the page's data-theme chooses.
+CODE_STYLES = {"light": "a11y-high-contrast-light", "dark": "a11y-high-contrast-dark"}
 # What extensions write that accessibility checkers reject, and what they accept.
 REPAIRS = {
     'role="doc-biblioentry"': 'role="listitem"',  # as the children of role="list" must be
@@ -76,6 +73,14 @@ def fold(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             details = Details("", summary, *node[1:], classes=["admonition", *node["classes"]])
             details["ids"] = node["ids"]
             node.parent[node.parent.index(node)] = details
+
+
+def wrap_tables(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Put each table into a box in which it scrolls alone where it is wider than the page."""
+    for table in list(doctree.findall(nodes.table)):
+        box = nodes.container("", classes=["table-scroll"])
+        table.parent.replace(table, box)  # replace_self would give the box the table's classes
+        box.append(table)
 
 
 def is_box(node: nodes.Element) -> bool:
@@ -139,12 +144,17 @@ def copy_npm_files(app: Sphinx) -> None:
         shutil.copyfile(folder / name, static / "fonts" / name)
 
 
-def drop_unused_files(app: Sphinx, error: Exception | None) -> None:
-    """Remove the files of the theme's frame, which no page asks for."""
-    if app.builder.format == "html" and error is None:
-        for pattern in UNUSED_FILES:
-            for path in (Path(app.outdir) / "_static").glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+def write_code_styles(app: Sphinx) -> None:
+    """Write the colours of highlighted code, one set of rules for each theme."""
+    if app.builder.format != "html":
+        return
+    rules: list[str] = []
+    for theme, style in CODE_STYLES.items():
+        colours, where = HtmlFormatter(style=style), f'html[data-theme="{theme}"] .highlight'
+        rules += colours.get_background_style_defs(where) + colours.get_token_style_defs(where)
+    static = Path(app.outdir) / "_static"
+    static.mkdir(parents=True, exist_ok=True)
+    (static / "code.css").write_text("\n".join(rules) + "\n")
 
 
 # ---- Where the book is published ----------------------------------------------------------------
@@ -199,23 +209,29 @@ def page_context(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """Give the templates a page's links, and take away the files that no page needs."""
-    context["default_mode"] = "light"  # before any script runs, and where none does
-    context["from_source"] = doctree is not None
-    context["page_links"], context["page_source"] = [], ""
+    context["author"] = app.config.author
+    context["root_title"] = app.env.titles[app.config.root_doc].astext()
+    context["page_toc"], context["page_links"], context["page_source"] = "", [], ""
     if doctree is not None:
         source = str(app.env.doc2path(page, base=False)).replace(os.sep, "/")
         notebook = "kernelspec" in app.env.metadata[page]
+        context["page_toc"] = headings(app, page)
         context["page_links"] = page_links(app.config, page, source, notebook)
         context["page_source"] = f"_sources/{context['sourcename']}" if notebook else ""
         for found, repaired in REPAIRS.items():
             context["body"] = context["body"].replace(found, repaired)
-    unused = UNUSED if 'class="sd-' in context.get("body", "") else UNUSED + r"|sphinx-design"
-    for kind in ("css_files", "script_files"):
-        context[kind] = [
-            file
-            for file in context[kind]
-            if not re.search(unused, str(getattr(file, "filename", file) or ""))
-        ]
+    context["css_files"] = [
+        file
+        for file in context["css_files"]
+        if not UNUSED.search(str(getattr(file, "filename", file)))
+    ]
+
+
+def headings(app: Sphinx, page: str) -> str:
+    """Return the list of a page's headings below its title, without their numbers; empty if none."""
+    toc = TocTree(app.env).get_toc_for(page, app.builder)
+    below = [item for title in toc.children for item in title.children[1:]]
+    return "".join(app.builder.render_partial(each)["fragment"] for each in below)  # type: ignore[attr-defined]
 
 
 def first_page(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
@@ -234,11 +250,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("extensions.formulas")
     app.add_node(Details, html=(visit_details, depart_details))
     app.add_node(Summary, html=(visit_summary, depart_summary))
+    app.add_css_file("code.css", priority=300)
     app.add_css_file("katex.css", priority=400)
     app.connect("config-inited", configure)
     app.connect("builder-inited", copy_npm_files)
+    app.connect("builder-inited", write_code_styles)
     app.connect("doctree-resolved", fold, priority=900)
+    app.connect("doctree-resolved", wrap_tables)
     app.connect("html-collect-pages", first_page)
     app.connect("html-page-context", page_context, priority=900)
-    app.connect("build-finished", drop_unused_files)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
