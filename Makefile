@@ -9,11 +9,12 @@ ARGS ?=
 export TORCH_INDEX PORT ARGS
 
 .DEFAULT_GOAL := help
-TARGETS := book test lab serve bench bench-book lock clean distclean
+TARGETS := book check test lab serve bench bench-book lock clean distclean
 .PHONY: help $(TARGETS)
 
 help:
 	@echo "make book        install what is needed, then execute and build the book into _build/html"
+	@echo "make check       lint, types and unit tests, without a build (ARGS=… goes to pytest)"
 	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
 	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"

@@ -1,17 +1,44 @@
-"""What every test may use, and the notebooks' environment."""
+"""What every test may use, the notebooks' environment, and where the time went."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tools import chromium
 
+# The phases that tell where the time of a run went, by the path of a test; the first that fits.
+PHASES = {
+    "notebooks executed again": ".ipynb",
+    "pages in a browser": "tests/book/test_browser.py",
+    "sections in JupyterLab": "tests/book/test_lab.py",
+    "mistakes planted": "tests/book/test_planted.py",
+    "second build": "tests/book/test_build.py",
+    "lint and types": "tests/tools/test_style.py",
+    "tests of tools and extensions": ("tests/tools", "tests/book"),
+    "tests of the helpers": ("tests", "rl_helpers"),
+}
+
+
+def is_notebook(item: pytest.Item) -> bool:
+    """Whether a test is a cell of an executed notebook."""
+    return type(item).__module__.startswith("nbval")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the cells of a notebook, which share a kernel, in one process."""
+    for item in items:
+        if is_notebook(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Execute notebooks again as the build did; all other tests see the live instruments."""
-    if not type(item).__module__.startswith("nbval"):
+    if not is_notebook(item):
         return (yield)
     from extensions.kernels import KERNEL_ENV
 
@@ -19,6 +46,29 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         for name, value in KERNEL_ENV.items():
             patch.setenv(name, value)
         return (yield)
+
+
+def phase(test: str) -> str:
+    """The phase that a test belongs to, from its path."""
+    path = Path(test.split("::")[0]).as_posix()
+    for name, parts in PHASES.items():
+        if any(part in path for part in ([parts] if isinstance(parts, str) else parts)):
+            return name
+    return "other"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where the time went, in seconds of work: processes work side by side."""
+    spent: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                spent[phase(report.nodeid)] += report.duration
+    if build := os.environ.get("BOOK_SECONDS"):
+        spent["build"] = float(build)
+    terminalreporter.section("where the time went")
+    for name, seconds in sorted(spent.items(), key=lambda entry: -entry[1]):
+        terminalreporter.write_line(f"{seconds:6.0f} s  {name}")
 
 
 @pytest.fixture(scope="session")

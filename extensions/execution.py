@@ -8,8 +8,7 @@ Written to the build folder (``_build`` beside the sources, or ``BOOK_BUILD_DIR`
 
 - ``notebooks/<docname>.ipynb``: what was executed. The ledger reads it, nbval executes it again.
 - ``timings.json``: seconds of each section; they stay out of pages and notebooks, which two clean
-  builds must make identical. The role ``{run-time}`` shows them in coarse steps; a second build
-  can be told to show those of a first (``BOOK_TIMINGS``, the path of its file).
+  builds must make identical. The role ``{run-time}`` shows them in coarse steps.
 - ``.jupyter_cache``: the cache.
 """
 
@@ -167,16 +166,14 @@ def execute(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]
     execute_stale(env, stale, keys, cache)
 
     folder = build_folder(app.srcdir)
-    digests, seconds, shown = {}, {}, {}
-    told = json.loads(Path(os.environ.get("BOOK_TIMINGS") or os.devnull).read_text() or "{}")
+    digests, seconds = {}, {}
     for docname, notebook in sections.items():
         cached = from_cache(cache, notebook, keys[docname])
         assert cached is not None, f"{docname} was executed, but its cached notebook is not found"
         executed, seconds[docname] = cached
-        shown[docname] = told.get(docname, seconds[docname])
         text = nbformat.writes(executed) + "\n"
         write(notebook_path(app.srcdir, docname), text)
-        digests[docname] = hashlib.sha256((text + step(shown[docname])).encode()).hexdigest()
+        digests[docname] = hashlib.sha256((text + step(seconds[docname])).encode()).hexdigest()
         if seconds[docname] > limit:
             logger.warning(
                 "the section took %.0f s to execute; allowed are %g s (BOOK_SECTION_LIMIT)",
@@ -189,7 +186,7 @@ def execute(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]
             path.unlink()  # its section is gone
 
     before = getattr(env, "book_executed", {})
-    env.book_executed, env.book_seconds = digests, shown  # type: ignore[attr-defined]
+    env.book_executed, env.book_seconds = digests, seconds  # type: ignore[attr-defined]
     return [docname for docname in digests if digests[docname] != before.get(docname)]
 
 

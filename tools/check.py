@@ -1,4 +1,4 @@
-"""Everything that can be checked, in one pytest run after a build."""
+"""What `make check` and `make test` run: one pytest each, and its own summary comes last."""
 
 import os
 import shlex
@@ -10,21 +10,37 @@ from tools.environment import ROOT, python, variables
 from tools.messages import Stop
 from tools.site import build_folder
 
+PYTEST = ["-m", "pytest", "--dist", "loadgroup", "--numprocesses", "2"]
+TESTS = ["tests", "rl_helpers"]
 
-def main() -> int:
-    """Make test, once the environment is there. Returns pytest's exit status."""
+
+def pytest(*arguments: str, **env: str) -> int:
+    """Run pytest with the reader's own arguments; return its exit status."""
+    command = [python(), *PYTEST, *arguments, *shlex.split(os.environ.get("ARGS", ""))]
+    return subprocess.run(command, cwd=ROOT, env=variables(**env)).returncode
+
+
+def fast() -> int:
+    """Make check: lint, types and unit tests, without a build."""
+    return pytest("-m", "not site", *TESTS)
+
+
+def everything() -> int:
+    """Make test: a build, then every check there is."""
     failure = ""
     start = time.monotonic()
     try:
-        report(build(), time.monotonic() - start)
+        page = build()
+        seconds = time.monotonic() - start
+        report(page, seconds)
     except Stop as stop:
         if "Interrupted" in str(stop):
             raise
-        # The other checks may show why, so they run all the same; tests/test_build.py fails.
+        # The other checks may show why, so they run all the same; test_build.py fails.
         print(stop, flush=True)
+        seconds = time.monotonic() - start
         failure = str(stop)[-20_000:]  # an environment variable cannot hold any length
-    folder = build_folder()
-    command = [python(), "-m", "pytest", "--nbval", "--nbval-current-env", "tests", "rl_helpers"]
-    command += [str(folder / "notebooks")] if (folder / "notebooks").is_dir() else []
-    command += shlex.split(os.environ.get("ARGS", ""))
-    return subprocess.run(command, cwd=ROOT, env=variables(BOOK_FAILURE=failure)).returncode
+    notebooks = build_folder() / "notebooks"
+    executed = [str(notebooks)] if notebooks.is_dir() else []
+    env = {"BOOK_FAILURE": failure, "BOOK_SECONDS": f"{seconds:.0f}"}
+    return pytest("--nbval", "--nbval-current-env", *TESTS, *executed, **env)

@@ -10,7 +10,10 @@ from typing import NoReturn
 from tools import environment
 from tools.messages import FULL, Stop
 
-USAGE = "Targets: book, test, lab, serve, lock, bench, bench-book, clean, distclean (see make help)"
+USAGE = (
+    "Targets: book, check, test, lab, serve, lock, bench, bench-book, clean, distclean "
+    "(see make help)"
+)
 LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
 
 
@@ -57,11 +60,11 @@ def run(target: str) -> int:
         from tools import build
 
         build.main()
-    elif target == "test":
+    elif target in ("check", "test"):
         environment.ensure("dev")
         from tools import check
 
-        status = check.main()
+        status = check.fast() if target == "check" else check.everything()
     elif target == "serve":
         environment.ensure("book")
         from tools import serve

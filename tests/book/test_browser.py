@@ -31,6 +31,8 @@ from tests.book.browser import (
 from tools.environment import ROOT
 from tools.site import PACK, page_weight, served, weight
 
+pytestmark = [pytest.mark.site, pytest.mark.xdist_group("browser")]
+
 PAGES = pages()
 FIRST = "chapters/intro.html"
 SEARCH = "search.html"

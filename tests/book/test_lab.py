@@ -21,6 +21,8 @@ from tools import lab
 from tools.environment import ROOT, VENV, variables, write_settings
 from tools.process import end
 
+pytestmark = [pytest.mark.site, pytest.mark.xdist_group("lab")]
+
 CHAPTERS = ROOT / "chapters"
 SECTIONS = ["mdp/decision-processes.md", "policy-gradients/ppo.md"]
 TOKEN = "only-for-this-test"

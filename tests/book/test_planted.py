@@ -22,6 +22,9 @@ from extensions.kernels import KERNEL_ENV
 from tools.environment import ROOT
 from tools.site import build_folder
 
+pytestmark = pytest.mark.site
+
+
 # ---- In a helper --------------------------------------------------------------------------------
 
 # file, what it says, what it is made to say, a section that uses it
