@@ -9,16 +9,15 @@ import pytest
 
 from tools import chromium
 
-# The phases that tell where the time of a run went, by the path of a test; the first that fits.
+# What a run does, the longest first, and how the path of a test tells: the first that fits.
 PHASES = {
-    "notebooks executed again": ".ipynb",
-    "pages in a browser": "tests/book/test_browser.py",
-    "sections in JupyterLab": "tests/book/test_lab.py",
-    "mistakes planted": "tests/book/test_planted.py",
-    "second build": "tests/book/test_build.py",
-    "lint and types": "tests/tools/test_style.py",
+    "pages in a browser": ("tests/book/test_browser.py",),
+    "sections in JupyterLab": ("tests/book/test_lab.py",),
+    "mistakes planted": ("tests/book/test_planted.py",),
+    "second build": ("tests/book/test_build.py",),
+    "notebooks executed again": (".ipynb",),
     "tests of tools and extensions": ("tests/tools", "tests/book"),
-    "tests of the helpers": ("tests", "rl_helpers"),
+    "tests of the helpers": ("",),
 }
 
 
@@ -27,12 +26,10 @@ def is_notebook(item: pytest.Item) -> bool:
     return type(item).__module__.startswith("nbval")
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the cells of a notebook, which share a kernel, in one process."""
-    for item in items:
-        if is_notebook(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Begin with the longest: two processes then end at about the same time."""
+    order = list(PHASES)
+    items.sort(key=lambda item: order.index(phase(item.nodeid)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -51,10 +48,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def phase(test: str) -> str:
     """The phase that a test belongs to, from its path."""
     path = Path(test.split("::")[0]).as_posix()
-    for name, parts in PHASES.items():
-        if any(part in path for part in ([parts] if isinstance(parts, str) else parts)):
-            return name
-    return "other"
+    return next(name for name, parts in PHASES.items() if any(part in path for part in parts))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,7 +10,8 @@ from tools.environment import ROOT, python, variables
 from tools.messages import Stop
 from tools.site import build_folder
 
-PYTEST = ["-m", "pytest", "--dist", "loadgroup", "--numprocesses", "2"]
+# The tests of a file stay in one process, in order: they share a browser, a kernel or a small book.
+PYTEST = ["-m", "pytest", "--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 TESTS = ["tests", "rl_helpers"]
 
 

@@ -31,7 +31,7 @@ from tests.book.browser import (
 from tools.environment import ROOT
 from tools.site import PACK, page_weight, served, weight
 
-pytestmark = [pytest.mark.site, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.site
 
 PAGES = pages()
 FIRST = "chapters/intro.html"

@@ -10,7 +10,7 @@ import pytest
 from tools.build import build
 from tools.site import build_folder
 
-pytestmark = [pytest.mark.site, pytest.mark.xdist_group("build")]
+pytestmark = pytest.mark.site
 FAILURE = os.environ.get("BOOK_FAILURE", "")
 
 

@@ -13,7 +13,7 @@ from extensions import execution, kernels, keys
 from tests.book.books import build, cell, executed, html, line_of, project, section
 from tools.environment import ROOT
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("execution")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 # Each waits until both have begun, so the build ends only if they run at the same time.
 MEET = """\

@@ -21,7 +21,7 @@ from tools import lab
 from tools.environment import ROOT, VENV, variables, write_settings
 from tools.process import end
 
-pytestmark = [pytest.mark.site, pytest.mark.xdist_group("lab")]
+pytestmark = pytest.mark.site
 
 CHAPTERS = ROOT / "chapters"
 SECTIONS = ["mdp/decision-processes.md", "policy-gradients/ppo.md"]
