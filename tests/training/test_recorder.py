@@ -1,0 +1,110 @@
+"""Evaluations of what a run leaves: each policy against itself evaluated alone."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rl_helpers.policy_gradients.a2c import A2CConfig, train_a2c
+from rl_helpers.policy_gradients.ppo import PPOConfig, train_ppo
+from rl_helpers.training import recorder
+from rl_helpers.training.networks import initial_parameters
+from rl_helpers.training.recorder import evaluate_snapshots
+from rl_helpers.training.seeds import seed_generators
+from tests.policy_gradients.plain_loops import SAME_START, layers
+
+SIZES = (4, 2)  # a linear policy of CartPole-v1: weights [4, 2], biases [2]
+
+
+def linear(*push: float, bias: float = 0.0) -> Tensor:
+    """Pushes to the right where push · s + bias > 0."""
+    right = torch.tensor(push)
+    return torch.cat([torch.stack([-right, right], 1).flatten(), torch.tensor([-bias, bias])])
+
+
+RIGHT, LEFT = linear(0, 0, 0, 0, bias=1.0), linear(0, 0, 0, 0, bias=-1.0)
+TO_AND_FRO = linear(0, 0, 1.0, 0)  # towards where the pole leans, however fast it moves
+BALANCING = linear(0.1, 0.3, 3.0, 1.0)
+# what is known of each: the least and the most mean return
+KNOWN = {
+    "right": (9.0, 10.0),
+    "left": (9.0, 10.0),
+    "to and fro": (25.0, 60.0),
+    "balancing": (500, 500),
+}
+
+
+@pytest.mark.parametrize("batch", [2_048, 100, 20])
+def test_policies_of_known_return(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """In one batch, in several, and one policy at a time: each return stays in its place."""
+    monkeypatch.setattr(recorder, "EVALUATION_BATCH", batch)
+    theta = torch.stack([
+        torch.stack([RIGHT, BALANCING, TO_AND_FRO]), torch.stack([LEFT, RIGHT, BALANCING])
+    ])  # fmt: skip
+    names = [["right", "balancing", "to and fro"], ["left", "right", "balancing"]]
+    returns = evaluate_snapshots("CartPole-v1", theta, SIZES, seed=0)
+    assert returns.shape == (2, 3)
+    assert returns.dtype == np.float64
+    for seed, point in np.ndindex(2, 3):
+        least, most = KNOWN[names[seed][point]]
+        assert least <= returns[seed, point] <= most, (names[seed][point], returns)
+
+
+def greedy_alone(theta: Tensor, sizes: tuple[int, ...], first_seed: int) -> float:
+    """Mean return of one greedy policy over 20 episodes, played one after another."""
+    policy, returns = layers(theta, sizes), []
+    for seed in range(first_seed, first_seed + 20):
+        env = gym.make(SAME_START)
+        env.reset(seed=seed)
+        observation, _ = env.reset()
+        total, ended = 0.0, False
+        while not ended:
+            with torch.no_grad():
+                action = int(policy(torch.tensor(observation)).argmax())
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, ended = total + float(reward), terminated or truncated
+        returns.append(total)
+    return float(np.mean(returns))
+
+
+@pytest.mark.parametrize(("batch", "points_at_once"), [(2_048, 5), (150, 2)])
+def test_each_policy_has_the_return_that_it_has_alone(
+    monkeypatch: pytest.MonkeyPatch, batch: int, points_at_once: int
+) -> None:
+    monkeypatch.setattr(recorder, "EVALUATION_BATCH", batch)
+    sizes = (2, 5, 3)
+    flat = initial_parameters(sizes, seed_generators(0, 15), orthogonal=False).detach()
+    theta = flat.view(3, 5, -1)
+    returns = evaluate_snapshots(SAME_START, theta, sizes, seed=11)
+    for seed, point in np.ndindex(3, 5):
+        # environments are seeded one after another, in each batch of points from the next seed on
+        group, place = divmod(point, points_at_once)
+        in_group = min(points_at_once, 5 - group * points_at_once)
+        first_seed = 11 + group + 20 * (seed * in_group + place)
+        expected = greedy_alone(theta[seed, point], sizes, first_seed)
+        assert returns[seed, point] == pytest.approx(expected, rel=1e-6)
+    assert len(np.unique(returns)) == 15, "all policies can be told apart"
+
+
+def test_a_run_evaluates_its_policies() -> None:
+    config = A2CConfig(total_steps=40, n_envs=2, n_steps=10, hidden=(4,), evaluate_every=20)
+    run = train_a2c(config, n_seeds=2, seed=3, environment=SAME_START)
+    # all at the end, where the first states are those of the next seed
+    expected = evaluate_snapshots(SAME_START, run.theta, run.sizes, seed=4)
+    np.testing.assert_array_equal(run.returns, expected)
+
+
+def test_a_run_that_may_stop_evaluates_as_it_goes() -> None:
+    config = PPOConfig(
+        total_steps=200, n_envs=2, n_steps=10, n_minibatches=2, hidden=(4,), evaluate_every=20,
+        stop_at=-100.0,
+    )  # fmt: skip
+    run = train_ppo(config, n_seeds=2, seed=3, environment=SAME_START)
+    assert run.returns.shape == (2, 3)  # three in a row, and no more
+    for point in range(3):
+        theta = run.theta[:, point : point + 1]
+        expected = evaluate_snapshots(SAME_START, theta, run.sizes, seed=3 + 1 + point)
+        np.testing.assert_array_equal(run.returns[:, point : point + 1], expected)
