@@ -147,6 +147,145 @@ def test_failure_messages(call: Call, message: str, capsys: pytest.CaptureFixtur
     assert line(capsys) == "", "a check that fails must not say that it passed"
 
 
+# ---- One bad element among many -----------------------------------------------------------------
+
+# In a mean over elements each of these would be far within what is allowed.
+MANY = np.arange(1.0, 201.0).reshape(10, 20)
+PLACES = [(0, 0), (4, 13), (9, 19)]  # the first, one inside, the last
+ROWS = np.arange(1.0, 201.0)
+# Two hundred elements of mean 0.5 and standard error 0.05025, all from the same hundred samples.
+WIDE = np.tile(SAMPLES[:, None, None], (1, 10, 20))
+
+
+def but_for_one(array: np.ndarray, at: Any, by: float) -> np.ndarray:
+    other = array.astype(float)
+    other[at] += by
+    return other
+
+
+@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("by", [3e-10, -3e-10])
+def test_one_wrong_element_fails_an_exact_check(at: tuple[int, int], by: float) -> None:
+    wrong = but_for_one(MANY, at, by)  # the mean difference is 1.5e-12
+    for lhs, rhs in [(MANY, wrong), (wrong, MANY)]:
+        with pytest.raises(
+            CheckFailed, match=rf"Worst at \[{at[0]}, {at[1]}\]: .* difference 3e-10,"
+        ):
+            check("eq-a", lhs, rhs, tol=1e-10, mistakes={"twice": 2 * MANY})
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_one_wrong_element_rejects_an_exact_mistake(
+    at: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check("eq-a", MANY, MANY, mistakes={"one": but_for_one(MANY, at, 1.1e-9)})  # mean 5.5e-12
+    assert line(capsys).endswith("Rejected: one (off by 1.1e-09)")
+
+
+@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("by", [0.21, -0.21])
+def test_one_wrong_element_fails_a_statistical_check(at: tuple[int, int], by: float) -> None:
+    # 0.21 is 4.18 standard errors; on average the elements lie 0.02 of them away
+    expected = but_for_one(np.full((10, 20), 0.5), at, by)
+    with pytest.raises(
+        CheckFailed, match=rf"Worst at \[{at[0]}, {at[1]}\]: .* difference 4\.18 st"
+    ):
+        check_statistical("eq-a", WIDE, expected, mistakes={"one": np.ones((10, 20))})
+    # and the samples of one element, all a little higher
+    with pytest.raises(
+        CheckFailed, match=rf"Worst at \[{at[0]}, {at[1]}\]: .* difference 4\.18 st"
+    ):
+        check_statistical(
+            "eq-a", but_for_one(WIDE, (slice(None), *at), by), np.full((10, 20), 0.5),
+            mistakes={"one": np.ones((10, 20))},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_one_wrong_element_rejects_a_statistical_mistake(at: tuple[int, int]) -> None:
+    half = np.full((10, 20), 0.5)
+    mistakes = {
+        "value": but_for_one(half, at, 0.21),
+        "samples": but_for_one(WIDE, (slice(None), *at), -0.21),
+    }
+    check_statistical("eq-a", WIDE, half, mistakes=mistakes)
+
+
+def test_the_standard_error_is_of_each_element_by_itself() -> None:
+    """A quiet element among noisy ones is held to its own spread, and a noisy one to its own."""
+    drawn = WIDE.copy()
+    drawn[:, 4, 13] = 0.5 + (SAMPLES - 0.5) / 100  # standard error 0.0005
+    expected = but_for_one(np.full((10, 20), 0.5), (0, 0), 0.15)  # 3 standard errors: allowed
+    check_statistical("eq-a", drawn, expected, mistakes={"one": np.ones((10, 20))})
+    expected[4, 13] += 0.003
+    with pytest.raises(CheckFailed, match=r"Worst at \[4, 13\]: .* difference 5\.97 standard err"):
+        check_statistical("eq-a", drawn, expected, mistakes={"one": np.ones((10, 20))})
+
+
+@pytest.mark.parametrize("at", [0, 77, 199])
+def test_one_instance_breaks_a_bound(at: int) -> None:
+    upper = but_for_one(ROWS + 1, at, -1 - 1e-9)  # below by 1e-9; on average above by 1
+    with pytest.raises(CheckFailed, match=rf"broken in 1 of 200 instances. Worst at \[{at}\]: "):
+        check_bound("eq-a", ROWS, upper, mistakes={"half": ROWS / 2})
+
+
+@pytest.mark.parametrize("at", [0, 77, 199])
+def test_one_instance_rejects_a_tightened_bound(
+    at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_bound("eq-a", ROWS, ROWS + 1, mistakes={"one": but_for_one(ROWS + 1, at, -1.001)})
+    assert line(capsys).endswith("Rejected: one (broken by 1 of 200)")
+
+
+ONE_BAD_MISTAKE: list[tuple[Callable[..., None], Any, Any, Any, Any]] = [
+    (check, MANY, MANY, MANY + 1, MANY),
+    (check_statistical, SAMPLES, 0.5, 1.0, 0.6),
+    (check_statistical, SAMPLES, 0.5, SAMPLES + 1, SAMPLES + 0.1),
+    (check_bound, ROWS, ROWS + 1, ROWS - 1, ROWS + 0.5),
+    (check_learned, 0.05, 0.1, 2.0, 0.09),
+]
+
+
+@pytest.mark.parametrize(("kind", "one", "other", "rejected", "kept"), ONE_BAD_MISTAKE)
+@pytest.mark.parametrize("place", range(3))
+def test_one_mistake_among_many_that_is_not_rejected(
+    kind: Callable[..., None], one: Any, other: Any, rejected: Any, kept: Any, place: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    values = [rejected] * 3
+    values[place] = kept
+    mistakes = dict(zip(("first", "second", "third"), values, strict=True))
+    name = list(mistakes)[place]
+    with pytest.raises(CheckFailed, match=f"the mistake '{name}' is not rejected"):
+        kind("eq-a", one, other, mistakes=mistakes)
+    assert line(capsys) == ""
+    kind("eq-a", one, other, mistakes={**mistakes, name: rejected})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("kind", [check, check_statistical, check_bound])
+def test_one_number_among_many_that_is_none(
+    kind: Callable[..., None], place: int, bad: float
+) -> None:
+    good = [WIDE, WIDE[0] * 0 + 0.5] if kind is check_statistical else [ROWS, ROWS]
+    sides = [*good, good[1] - 1]
+    sides[place] = sides[place].copy()
+    sides[place].flat[77] = bad
+    with pytest.raises(ValueError, match="of eq-a holds 1 values that are NaN or infinite"):
+        kind("eq-a", *sides[:2], mistakes={"right": good[1] - 1, "wrong": sides[2]})
+
+
+@pytest.mark.parametrize(("kind", "n"), [(check, 10), (check_bound, 200)])
+def test_one_mistake_among_many_of_another_shape(kind: Callable[..., None], n: int) -> None:
+    side = MANY if kind is check else ROWS
+    mistakes = {"first": side - 1, "second": side[:-1] - 1, "third": side - 1}
+    with pytest.raises(ValueError, match=rf"mistake 'second' of eq-a has shape \({n - 1},"):
+        kind("eq-a", side, side, mistakes=mistakes)
+
+
+# ---- Bad input ----------------------------------------------------------------------------------
+
 BAD_INPUT: list[tuple[Call, str]] = [
     # exact
     (lambda: check("eq-a", SIDE, SIDE, tol=1e-7, mistakes=WRONG),

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from rl_helpers import plots
@@ -16,18 +17,36 @@ def axes() -> Axes:
 
 
 def test_learning_curve_band() -> None:
-    # at each step eleven runs end 0, 10, …, 100 higher: percentiles 10, 50 and 90 are themselves
-    steps, runs = np.arange(4), np.arange(0, 110, 10)[:, None] + np.arange(4) ** 2
-    ax = plots.learning_curve(axes(), steps, runs, label="ours", color=plots.GREEN, line="--")
+    # at each step eleven runs end 0, 1, 4, …, 100 higher: of these squares the 10th, 50th and 90th
+    # percentiles are 1, 25 and 81; their mean is 35
+    order = np.array([7, 2, 10, 0, 5, 9, 1, 4, 8, 3, 6])  # seeds come in any order
+    steps = np.array([0, 10, 40, 50])
+    rise = np.array([0.0, -3.0, 2.0, 20.0])
+    ax = axes()
+    drawn = plots.learning_curve(
+        ax, steps, order[:, None] ** 2 + rise, label="ours", color=plots.GREEN, line="--"
+    )
+    assert drawn is ax
     (median,) = ax.lines
-    np.testing.assert_allclose(median.get_xydata(), np.c_[steps, 50 + steps**2])
+    np.testing.assert_allclose(median.get_xydata(), np.c_[steps, 25 + rise])
     assert (median.get_label(), median.get_color(), median.get_linestyle()) == (
         "ours", plots.GREEN, "--",
     )  # fmt: skip
-    corners = np.asarray(ax.collections[0].get_paths()[0].vertices)
-    for step in steps:
+    (band,) = ax.collections
+    (colour,) = np.asarray(band.get_facecolor())
+    assert to_hex(colour) == plots.GREEN
+    assert 0 < colour[3] < 0.5, "the line is seen through its band"
+    corners = np.asarray(band.get_paths()[0].vertices)
+    assert set(corners[:, 0]) == set(steps)
+    for step, height in zip(steps, rise, strict=True):
         heights = corners[corners[:, 0] == step, 1]
-        np.testing.assert_allclose([heights.min(), heights.max()], np.array([10, 90]) + step**2)
+        np.testing.assert_allclose([heights.min(), heights.max()], [1 + height, 81 + height])
+    assert ax.get_legend_handles_labels()[1] == ["ours"], "the band has no name of its own"
+
+
+def test_learning_curve_is_blue_and_solid_unless_told() -> None:
+    (median,) = plots.learning_curve(axes(), [0, 1], [[0, 1], [2, 3]], label="x").lines
+    assert (median.get_color(), median.get_linestyle()) == (plots.BLUE, "-")
 
 
 @pytest.mark.parametrize("runs", [np.ones(4), np.ones((1, 4)), np.ones((3, 5))])
@@ -36,9 +55,14 @@ def test_learning_curve_shapes(untyped: None, runs: np.ndarray) -> None:
         plots.learning_curve(axes(), np.arange(4), runs, label="ours")
 
 
-def test_panel_label() -> None:
-    ax = plots.panel_label(axes(), "left")
-    assert [t.get_text() for t in ax.texts] == ["left"]
+def test_panel_label_stands_above_the_left_corner() -> None:
+    ax = axes()
+    assert plots.panel_label(ax, "left") is ax
+    (label,) = ax.texts
+    assert label.get_text() == "left"
+    box, panel = label.get_window_extent(), ax.get_window_extent()
+    assert box.x0 == pytest.approx(panel.x0, abs=2)
+    assert panel.y1 < box.y0 < panel.y1 + 15
 
 
 def test_style_is_complete() -> None:
