@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
-from tools import chromium
+from tools import chromium, leftovers
 from tools.environment import ROOT, variables
 from tools.site import EXPLORER, PACK, page_weight, served, weight
 
@@ -84,7 +84,7 @@ def builds(book: Path) -> list[Row]:
     """Time a cold build, an unchanged one, and one after an edited section."""
     cold, peak = timed_build(book)
     unchanged, _ = timed_build(book)
-    found = (path for path in (book / "chapters").rglob("*.md") if "kernelspec" in path.read_text())
+    found = (path for path in leftovers.pages(book) if "kernelspec" in path.read_text())
     section = max(found, key=lambda path: path.stat().st_size)
     section.write_text(section.read_text() + EDIT)
     edited, _ = timed_build(book)

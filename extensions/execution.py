@@ -39,6 +39,7 @@ from sphinx.util.docutils import SphinxRole
 
 from extensions.kernels import SectionFailed, kernels_killed, run
 from extensions.keys import execution_key
+from tools.leftovers import PATTERNS
 from tools.site import build_folder
 
 logger = logging.getLogger(__name__)
@@ -221,12 +222,14 @@ class RunTime(SphinxRole):
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Point MyST-NB at the cache, and keep Sphinx from reading the build folder."""
+    """Point MyST-NB at the cache; keep Sphinx from leftovers and the build folder."""
     folder = build_folder(app.srcdir)
     config.nb_execution_mode = "cache"
     config.nb_execution_cache_path = str(folder / ".jupyter_cache")
+    excluded = [f"{above}{name}" for name in PATTERNS for above in ("", "**/")]
     if folder.is_relative_to(app.srcdir):
-        config.exclude_patterns.append(folder.relative_to(app.srcdir).as_posix())
+        excluded.append(folder.relative_to(app.srcdir).as_posix())
+    config.exclude_patterns.extend(excluded)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

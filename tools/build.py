@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools.environment import ROOT, VENV, variables
+from tools.leftovers import files
 from tools.messages import FULL, Stop, explain
 from tools.process import stream
 from tools.site import build_folder
@@ -33,13 +34,10 @@ PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception)\b.*
 
 def sources(root: Path = ROOT) -> list[Path]:
     """Every file that the site is made of."""
-    folders = [root / folder for folder in (*SHARED_FOLDERS, *FOLDERS)]
-    found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    found += [root / name for name in SHARED if (root / name).exists()]
-    found += root.glob("*.bib")
-    return sorted(
-        path for path in found if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)
-    )
+    found = [root / name for name in SHARED if (root / name).exists()]
+    for folder in (*SHARED_FOLDERS, *FOLDERS):
+        found += files(root / folder)
+    return sorted([*found, *root.glob("*.bib")])
 
 
 def keys(root: Path = ROOT) -> tuple[str, str]:

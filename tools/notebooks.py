@@ -14,7 +14,8 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.environment import ROOT
+from tools.leftovers import pages
 
 INSTALL = """\
 # Only where the book's helpers are missing (in Colab, say): install them as they were at this
@@ -32,11 +33,9 @@ Made by the book's workflow from the sections on its main branch; changes made h
 
 
 def section_files(root: Path = ROOT) -> list[Path]:
-    """The executable sections: the Markdown files under chapters/ that name a kernel."""
+    """The executable sections: the pages that name a kernel."""
     return [
-        path
-        for path in sorted((root / "chapters").rglob("*.md"))
-        if "kernelspec" in jupytext.read(path, fmt="md:myst").metadata
+        path for path in pages(root) if "kernelspec" in jupytext.read(path, fmt="md:myst").metadata
     ]
 
 
