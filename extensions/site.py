@@ -157,6 +157,11 @@ def write_code_styles(app: Sphinx) -> None:
     (static / "code.css").write_text("\n".join(rules) + "\n")
 
 
+def say_no_place(app: Sphinx) -> None:
+    """Leave it to `tools/build.py` to say where the site is: Sphinx knows only the stage."""
+    app.builder.epilog = ""
+
+
 # ---- Where the book is published ----------------------------------------------------------------
 
 
@@ -255,6 +260,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", configure)
     app.connect("builder-inited", copy_npm_files)
     app.connect("builder-inited", write_code_styles)
+    app.connect("builder-inited", say_no_place)
     app.connect("doctree-resolved", fold, priority=900)
     app.connect("doctree-resolved", wrap_tables)
     app.connect("html-collect-pages", first_page)

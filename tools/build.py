@@ -116,6 +116,8 @@ def build(root: Path = ROOT, folder: Path | None = None, command: list[str] | No
     site, stage, good = folder / "html", folder / "stage", folder / "stage" / "good"
     if command is None:
         command = [str(VENV / "bin" / "jupyter-book"), "build", ".", "-n", "-W", "--keep-going"]
+        # As a "custom" builder, Jupyter Book does not end with the address of the stage.
+        command += ["--builder", "custom", "--custom-builder", "html"]
         command += ["--path-output", str(stage)]
     with only_one(folder):
         recover(site)

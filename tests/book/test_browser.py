@@ -389,6 +389,21 @@ def test_search_finds(request: pytest.FixtureRequest, source: str) -> None:
         expect(tab.locator("main")).to_contain_text("contraction")
 
 
+def test_words_searched_for_are_marked_in_the_text_alone(reader: Reader) -> None:
+    with reader.opens(FIRST) as (tab, _):
+        field = tab.locator(".search-form input")
+        field.fill("policy")
+        field.press("Enter")
+        tab.locator("#search-results a[href*='policy-gradients/']").first.click()
+        tab.wait_for_url("**/policy-gradients/*")
+        expect(tab.locator("article .highlighted").first).to_be_visible()
+        expect(tab.locator("#book-nav"), "the word is beside the text too").to_contain_text(
+            "policy"
+        )
+        beside = tab.locator(".highlighted:not(article .highlighted)")
+        expect(beside, "marked beside the text").to_have_count(0)
+
+
 # ---- Light and dark -----------------------------------------------------------------------------
 
 INK = """

@@ -3,11 +3,12 @@
 import filecmp
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from tools.build import build
+from tools.build import build, report
 from tools.site import build_folder
 
 pytestmark = pytest.mark.site
@@ -27,14 +28,20 @@ def test_book_builds() -> None:
 
 @pytest.mark.skipif(bool(FAILURE), reason="the book does not build")
 def test_pages_of_a_second_clean_build_are_byte_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """From what was executed: that an execution repeats, nbval shows."""
     first = build_folder()
     shutil.copytree(first / ".jupyter_cache", tmp_path / ".jupyter_cache")
     shutil.copy(first / "timings.json", tmp_path)
     monkeypatch.setenv("BOOK_BUILD_DIR", str(tmp_path))
-    build()
+    start = time.monotonic()
+    report(build(), time.monotonic() - start)
+    said = capfd.readouterr().out
+    progress, _, ending = said.rpartition("\nThe book is up to date")
+    assert ending.splitlines()[-1] == (tmp_path / "html" / "index.html").as_uri()
+    assert "build succeeded" in progress
+    assert "stage" not in progress.partition("build succeeded")[2], "the place of no site is named"
     for part in ("html", "notebooks"):
         one, two = first / part, tmp_path / part
         assert files(one) == files(two)
