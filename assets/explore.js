@@ -1,22 +1,13 @@
 /* Explorers: figures whose sliders answer without a kernel.
 
    The page holds the frame shown first as SVG, and beside it a pack of all frames: a vocabulary of
-   SVG tags, one frame as numbers into it, and every frame as splices [start, count, numbers] of
-   that one. Frames are ordered with the last slider fastest. See rl_helpers/explore.py. */
+   SVG tags, and each frame as numbers into it. Frames are ordered with the last slider fastest.
+   See rl_helpers/frames.py. */
 (function () {
   "use strict";
 
   function unpack(pack, index) {
-    const tags = [];
-    let at = 0;
-    const copy = (numbers) => numbers.forEach((n) => tags.push(pack.vocabulary[n]));
-    for (const [start, count, numbers] of pack.frames[index]) {
-      copy(pack.base.slice(at, start));
-      copy(numbers);
-      at = start + count;
-    }
-    copy(pack.base.slice(at));
-    return tags.join("");
+    return pack.frames[index].map((number) => pack.vocabulary[number]).join("");
   }
 
   function checked(pack, sliders) {

@@ -4,10 +4,6 @@ In a live kernel an `Explore` displays ipywidgets sliders which redraw the figur
 environment variable `BOOK_STATIC` is set (the build and its tests), it draws every frame
 beforehand and displays native range inputs, the middle frame as inline SVG, and all frames packed
 as JSON; `assets/explore.js` swaps them. An `Explore` without values is a plain figure.
-
-A packed frame is a list of SVG tags. The first frame is kept whole; every other frame is a list of
-splices `[start, count, tags]` against it, and tags are numbers into one shared vocabulary. The
-packing loses nothing.
 """
 
 import base64

@@ -1,10 +1,9 @@
 """A figure as SVG for the page, and all frames of an explorer packed into one JSON.
 
 A packed frame is a list of SVG tags, kept as numbers into a vocabulary that all frames share. The
-packing loses nothing.
+packing loses nothing. What frames have in common is left to the web server's compression.
 """
 
-import difflib
 import io
 import re
 from collections.abc import Mapping
@@ -14,8 +13,6 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from rl_helpers import plots
-
-Splice = list[Any]  # [start, count, [tag ids]]
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -61,46 +58,23 @@ def png(figure: Figure) -> bytes:
 
 
 def pack(frames: list[list[str]]) -> dict[str, Any]:
-    """Pack frames without loss: one vocabulary of tags, the first frame, and splices against it.
+    """Pack frames without loss: one vocabulary of tags, and each frame as numbers into it.
 
     Args:
         frames: each frame's tags.
 
     Returns:
-        `vocabulary`: the distinct tags; `base`: the first frame as numbers into it; `frames`: for
-        each frame its splices `[start, count, numbers]`, ascending and disjoint.
+        `vocabulary`: the distinct tags, in the order in which they first appear; `frames`: the
+        numbers of each frame's tags.
     """
     numbers: dict[str, int] = {}
     coded = [[numbers.setdefault(tag, len(numbers)) for tag in frame] for frame in frames]
-    return {
-        "vocabulary": list(numbers),
-        "base": coded[0],
-        "frames": [_splices(coded[0], frame) for frame in coded],
-    }
+    return {"vocabulary": list(numbers), "frames": coded}
 
 
 def unpack(packed: Mapping[str, Any], frame: int) -> str:
     """The SVG of one packed frame; what `assets/explore.js` does in the page."""
-    tags, at = [], 0
-    for start, count, numbers in packed["frames"][frame]:
-        tags += packed["base"][at:start] + numbers
-        at = start + count
-    return "".join(packed["vocabulary"][i] for i in tags + packed["base"][at:])
-
-
-def _splices(base: list[int], frame: list[int]) -> list[Splice]:
-    if len(base) == len(frame):  # the usual case: the same tags, some with other numbers in them
-        changed = [i for i, (old, new) in enumerate(zip(base, frame, strict=True)) if old != new]
-        splices: list[Splice] = []
-        for i in changed:
-            if splices and splices[-1][0] + splices[-1][1] == i:
-                splices[-1][1] += 1
-                splices[-1][2].append(frame[i])
-            else:
-                splices.append([i, 1, [frame[i]]])
-        return splices
-    matcher = difflib.SequenceMatcher(None, base, frame, autojunk=False)
-    return [[i, j - i, frame[k:m]] for what, i, j, k, m in matcher.get_opcodes() if what != "equal"]
+    return "".join(packed["vocabulary"][number] for number in packed["frames"][frame])
 
 
 def tags(markup: str) -> list[str]:
