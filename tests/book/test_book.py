@@ -124,6 +124,15 @@ def test_cells(name: str) -> None:
 
 
 @each_section
+def test_what_is_folded_away_draws_a_figure(name: str) -> None:
+    """The fold says so: "Code of this figure"."""
+    for cell in code_cells(name):
+        folded = [tag for tag in cell.metadata.get("tags", []) if tag.startswith("hide-")]
+        figure = "figure" in cell.metadata.get("mystnb", {})
+        assert folded == (["hide-input"] if figure else []), cell.source
+
+
+@each_section
 def test_one_seed(name: str) -> None:
     seeds = re.findall(r"^SEED = \d+$", "\n".join(code(name)), re.MULTILINE)
     assert len(seeds) == 1, "a section states its one SEED"
