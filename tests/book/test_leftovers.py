@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from extensions.execution import execution_key
+from extensions.keys import execution_key
 from tests.book.books import build, cell, executed, html, project, section
 from tools.build import keys, sources
 from tools.environment import ROOT
@@ -46,6 +46,7 @@ LEFT = {
     "Thumbs.db": "",
     "desktop.ini": "",
 }
+CELLS = ["import rl_helpers"]
 each_kind = pytest.mark.parametrize("name", LEFT)
 
 
@@ -77,7 +78,7 @@ def book(tmp_path: Path) -> Path:
 
 @each_kind
 def test_a_leftover_is_no_page_and_no_source(name: str, book: Path) -> None:
-    before = keys(book), execution_key(book)
+    before = keys(book), execution_key(book, CELLS)
     for folder in ("chapters", "assets", "extensions", "rl_helpers", "templates"):
         path = book / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ def test_a_leftover_is_no_page_and_no_source(name: str, book: Path) -> None:
         assert path not in files(book / folder)
     assert [page.name for page in pages(book)] == ["one.md", "two.md"]
     assert [page.name for page in section_files(book)] == ["one.md"]
-    assert (keys(book), execution_key(book)) == before
+    assert (keys(book), execution_key(book, CELLS)) == before
 
 
 @each_kind
