@@ -48,11 +48,13 @@
     const button = controls.querySelector(".explore-play");
     if (button) player(button, sliders[Number(button.dataset.slider)], show);
     controls.hidden = false;
-    // The browser may have kept the sliders where the reader left them.
-    if (sliders.some((slider) => slider.value !== slider.defaultValue)) show();
+    // The browser may put the sliders where the reader left them, before this script or after it.
+    const restored = () => sliders.some((slider) => slider.value !== slider.defaultValue);
+    if (restored()) show();
+    addEventListener("pageshow", () => restored() && show());
   }
 
-  // A button that steps a slider to its end. Who asked for less motion moves the slider by hand.
+  // A button that steps a slider to its end. With reduced motion there is no such button.
   function player(button, slider, show) {
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     let timer = 0;
@@ -68,7 +70,10 @@
     }
     button.addEventListener("click", () => {
       if (timer) return stop();
-      if (slider.value === slider.max) slider.value = 0;
+      if (slider.value === slider.max) {
+        slider.value = 0;
+        show();
+      }
       button.textContent = "pause";
       timer = setInterval(step, Number(button.dataset.milliseconds));
     });

@@ -1,4 +1,4 @@
-"""Failures that are nobody's bug, said in words."""
+"""Explanations of common install failures, and messages about ports."""
 
 import socket
 

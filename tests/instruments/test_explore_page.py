@@ -187,7 +187,6 @@ def test_the_keyboard_plays_and_pauses(tab: Page, play: Locator) -> None:
     assert_shows(tab, PLAYED, gamma=0.99, k=1)
 
 
-@pytest.mark.xfail(strict=True, reason="assets/explore.js does not draw the frame it rewinds to")
 def test_at_the_end_it_shows_the_first_frame_again(tab: Page, play: Locator) -> None:
     slider(tab, PLAYED, "k").press("End")
     play.click()
@@ -240,12 +239,7 @@ def test_who_asked_for_less_motion_has_no_button(tab: Page, address: str) -> Non
 # ---- Restored sliders ---------------------------------------------------------------------------
 
 
-LATE = pytest.mark.xfail(
-    strict=True, reason="assets/explore.js looks at the sliders before Chromium has restored them"
-)
-
-
-@pytest.mark.parametrize("way", [pytest.param("back", marks=LATE), "reload"])
+@pytest.mark.parametrize("way", ["back", "reload"])
 def test_sliders_that_the_browser_restores_have_their_figure(
     tab: Page, address: str, way: str
 ) -> None:
