@@ -5,7 +5,9 @@ packing loses nothing. What frames have in common is left to the web server's co
 """
 
 import io
+import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,12 +66,16 @@ def pack(frames: list[list[str]]) -> dict[str, Any]:
         frames: each frame's tags.
 
     Returns:
-        `vocabulary`: the distinct tags, in the order in which they first appear; `frames`: the
-        numbers of each frame's tags.
+        `vocabulary`: the distinct tags, frequent ones first, then by their place in a frame, so
+        that similar tags and numbers stand together and compress well; `frames`: the numbers of
+        each frame's tags.
     """
-    numbers: dict[str, int] = {}
-    coded = [[numbers.setdefault(tag, len(numbers)) for tag in frame] for frame in frames]
-    return {"vocabulary": list(numbers), "frames": coded}
+    counts = Counter(tag for frame in frames for tag in frame)
+    places = itertools.zip_longest(*frames)  # None where a frame has ended
+    by_place = dict.fromkeys(tag for place in places for tag in place if tag is not None)
+    vocabulary = sorted(by_place, key=lambda tag: -counts[tag])
+    numbers = {tag: number for number, tag in enumerate(vocabulary)}
+    return {"vocabulary": vocabulary, "frames": [[numbers[tag] for tag in f] for f in frames]}
 
 
 def unpack(packed: Mapping[str, Any], frame: int) -> str:

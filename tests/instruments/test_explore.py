@@ -218,8 +218,15 @@ def test_alt_text_is_one_line() -> None:
 def test_packing_loses_nothing(frames: list[list[str]]) -> None:
     packed = json.loads(json.dumps(pack(frames)))
     assert [unpack(packed, n) for n in range(len(frames))] == ["".join(f) for f in frames]
-    assert packed["frames"][:1] == [[packed["vocabulary"].index(tag) for tag in frames[0]]]
     assert len(set(packed["vocabulary"])) == len(packed["vocabulary"])
+
+
+def test_tags_are_numbered_by_frequency_and_then_by_place() -> None:
+    frames = [["b", "a", "c"], ["d", "a", "d", "e"]]
+    assert pack(frames) == {
+        "vocabulary": ["d", "a", "b", "c", "e"],
+        "frames": [[2, 1, 3], [0, 1, 0, 4]],
+    }
 
 
 # ---- The same every time ------------------------------------------------------------------------
