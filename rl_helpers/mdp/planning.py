@@ -114,8 +114,8 @@ def value_iteration(
 ) -> Plan:
     """Apply the optimality backup until V is within `tol` of V* in every state.
 
-    Stops when the last change times gamma / (1 - gamma) is at most `tol`, which bounds the
-    distance to V*: eq-vi-stop.
+    Stops when the last change times gamma / (1 - gamma) is at most `tol`, which bounds
+    the distance to V*: eq-vi-stop.
 
     Args:
         mdp: the decision process.
@@ -125,7 +125,8 @@ def value_iteration(
         keep: keep V after each sweep.
 
     Raises:
-        ValueError: tol not positive, V of the wrong shape or not finite, max_sweeps below 1.
+        ValueError: tol not positive, V of the wrong shape or not finite, max_sweeps
+            below 1.
         RuntimeError: `max_sweeps` done and V still too far.
 
     Source: eq-vi-error; Sutton & Barto (2018), section 4.4.
@@ -142,11 +143,11 @@ def value_iteration(
         if keep:
             history.append(V)
         if change * mdp.gamma <= tol * (1 - mdp.gamma):
-            return Plan(
-                V, greedy(action_values(mdp, V)), np.array(history) if keep else None, sweep
-            )
+            policy = greedy(action_values(mdp, V))
+            return Plan(V, policy, np.array(history) if keep else None, sweep)
+    off = change / (1 - mdp.gamma)
     raise RuntimeError(
-        f"value iteration: {max_sweeps} sweeps left V up to {change / (1 - mdp.gamma):.3g} away, tol {tol:g}"
+        f"value iteration: {max_sweeps} sweeps left V up to {off:.3g} away, tol {tol:g}"
     )
 
 

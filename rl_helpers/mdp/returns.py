@@ -10,8 +10,11 @@ from rl_helpers.validation import require_steps, require_unit
 Array = Any  # a NumPy array or a torch tensor
 
 
-def discounted_returns(rewards: Float[Array, "*batch T"], gamma: float) -> Float[Array, "*batch T"]:
-    """Return of every step, G_t = r_t + gamma G_{t+1} with G_T = 0, by one scan from the end.
+def discounted_returns(
+    rewards: Float[Array, "*batch T"],
+    gamma: float,
+) -> Float[Array, "*batch T"]:
+    """Returns G_t = r_t + gamma G_{t+1}, with G_T = 0, by one scan from the end.
 
     Args:
         rewards: r_0 to r_{T-1} [..., T], T >= 1.

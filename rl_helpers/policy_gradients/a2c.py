@@ -67,21 +67,24 @@ def train_a2c(
 ) -> Run:
     """Train one actor and critic a seed by A2C.
 
-    Each iteration takes `n_steps` in every environment and then one step of Adam: the actor's
-    along Σ_t ∇log π(a_t|s_t) Â_t, the critic's towards the targets V(s_t) + Â_t, held fixed.
+    Each iteration takes `n_steps` in every environment and then one step of Adam: the
+    actor's along Σ_t ∇log π(a_t|s_t) Â_t, the critic's towards V(s_t) + Â_t, held
+    fixed.
 
     Args:
         config: the settings.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        seed: the experiment's seed; with the same number of threads the run repeats bit
+            for bit.
         environment: Gymnasium's name; discrete actions.
 
     Raises:
         ValueError: settings out of range, no seeds, an environment that does not fit.
-        FloatingPointError: a loss that is no longer finite; names the seed and its steps.
+        FloatingPointError: a loss that is no longer finite; names the seed and its
+            steps.
 
-    Source: eq-actor-update, eq-critic-loss, eq-gae; Mnih et al. (2016), without asynchrony;
-        Schulman et al. (2016).
+    Source: eq-actor-update, eq-critic-loss, eq-gae; Mnih et al. (2016), without
+        asynchrony; Schulman et al. (2016).
     """
     generators = seed_generators(seed, n_seeds)
     envs = make_environments(environment, n_seeds, config.n_envs, seed)
@@ -90,7 +93,14 @@ def train_a2c(
         (Adam([nets.actor], eps=1e-5), config.learning_rate),
         (Adam([nets.critic], eps=1e-5), config.critic_learning_rate),
     ]
-    record = Recorder("A2C", environment, nets, config.total_steps, config.evaluate_every, seed)
+    record = Recorder(
+        "A2C",
+        environment,
+        nets,
+        config.total_steps,
+        config.evaluate_every,
+        seed,
+    )
     rollout = None
     while not record.finished:
         rollout = collect(envs, nets.policy, config.n_steps, generators, rollout)

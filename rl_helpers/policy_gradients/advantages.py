@@ -75,10 +75,10 @@ def td_errors(
     terminated: Bool[Array, "*batch T"],
     gamma: float,
 ) -> Float[Array, "*batch T"]:
-    """TD error of every step, δ_t = r_t + gamma V(s_{t+1}) (1 - terminated_t) - V(s_t).
+    """TD errors δ_t = r_t + gamma V(s_{t+1}) (1 - terminated_t) - V(s_t).
 
-    A terminal state has the value 0. A truncated episode needs nothing more: its last state is
-    worth V(s_{t+1}).
+    A terminal state has the value 0. A truncated episode needs nothing more: its last
+    state is worth V(s_{t+1}).
 
     Args:
         rewards: r_t [..., T].
@@ -91,7 +91,8 @@ def td_errors(
         δ_t [..., T]; meaningless at dead steps.
 
     Raises:
-        ValueError: gamma outside [0, 1], shapes that disagree, rewards that are not finite.
+        ValueError: gamma outside [0, 1], shapes that disagree, rewards that are not
+            finite.
 
     Source: eq-td-error; Sutton & Barto (2018), equation 6.5.
 
@@ -114,15 +115,16 @@ def gae(
     gamma: float,
     lambda_: float,
 ) -> Float[Array, "*batch T"]:
-    """Generalised advantage estimate, Â_t = δ_t + gamma λ Â_{t+1}, by one scan from the end.
+    """Generalised advantage estimates Â_t = δ_t + gamma λ Â_{t+1}, by one scan.
 
-    λ = 0 gives the TD error; λ = 1 the return less the value, G_t - V(s_t), where a return that was
-    cut short goes on as V of the last state. The sum of eq-gae stops at the end of the episode: no
-    TD error of the next one enters.
+    λ = 0 gives the TD error; λ = 1 the return less the value, G_t - V(s_t), where a
+    return that was cut short goes on as V of the last state. The sum of eq-gae stops at
+    the end of the episode: no TD error of the next one enters.
 
     Args:
         deltas: TD errors δ_t [..., T].
-        ended: whether the step was its episode's last, terminated or truncated [..., T].
+        ended: whether the step was its episode's last, terminated or truncated
+            [..., T].
         gamma: discount, 0 <= gamma <= 1.
         lambda_: λ, 0 <= λ <= 1.
 
@@ -130,8 +132,8 @@ def gae(
         Â_t [..., T]; meaningless at dead steps.
 
     Raises:
-        ValueError: gamma or lambda_ outside [0, 1], shapes that disagree, deltas that are not
-            finite.
+        ValueError: gamma or lambda_ outside [0, 1], shapes that disagree, deltas that
+            are not finite.
 
     Source: eq-gae; Schulman et al. (2016), equation 16.
 

@@ -58,7 +58,7 @@ def beta_update(
     arm: Int[Array, " n"],
     reward: Bool[Array, " n"],
 ) -> None:
-    """Turn each run's Beta(a, b) prior of the arm pulled into its posterior, in place.
+    """Turn each run's prior Beta(a, b) of its arm into the posterior, in place.
 
     Source: eq-beta-posterior.
     """
@@ -70,7 +70,7 @@ def beta_update(
 def thompson_choice(
     a: Float[Array, "K n"], b: Float[Array, "K n"], rng: np.random.Generator
 ) -> Int[Array, " n"]:
-    """Draw each arm's mean from its Beta(a, b) posterior; choose the arm with the largest draw.
+    """The arm whose mean, drawn from its Beta(a, b) posterior, is the largest.
 
     Source: eq-thompson; Thompson (1933).
     """
@@ -137,7 +137,7 @@ def reinforce_bandit(
     step_size: float = 0.05,
     baseline: float = 0.05,
 ) -> BanditRun:
-    """REINFORCE on one logit an arm, with Adam and a running mean of the reward as baseline.
+    """REINFORCE on one logit an arm: Adam, and a running mean reward as baseline.
 
     Args:
         means: mean reward of each arm [K], each between 0 and 1.
@@ -145,11 +145,11 @@ def reinforce_bandit(
         seeds: number of runs n, at least 1.
         rng: source of the randomness.
         step_size: Adam's step size, positive.
-        baseline: weight of the newest reward in the running mean, 0 (no baseline) to 1.
+        baseline: weight of the newest reward in the running mean, 0 (none) to 1.
 
     Raises:
-        ValueError: means outside [0, 1] or fewer than two arms, steps or seeds below 1, step_size
-            not positive and finite, baseline outside [0, 1].
+        ValueError: means outside [0, 1] or fewer than two arms, steps or seeds below 1,
+            step_size not positive and finite, baseline outside [0, 1].
 
     Source: eq-softmax-score; Williams (1992); Kingma & Ba (2015) for Adam.
     """
@@ -159,11 +159,13 @@ def reinforce_bandit(
     require_unit(baseline=baseline)
     z, m, v = np.zeros((3, len(mu), seeds))  # logits, and Adam's two running moments
     mean_reward = np.zeros(seeds)
-    actions, rewards = np.empty((steps, seeds), dtype=int), np.empty((steps, seeds), dtype=bool)
+    actions = np.empty((steps, seeds), dtype=int)
+    rewards = np.empty((steps, seeds), dtype=bool)
     threshold, luck = rng.random((2, steps, seeds))
     for t in range(steps):
         pi = softmax(z)
-        arm = (pi[:-1].cumsum(axis=0) < threshold[t]).sum(axis=0)  # the last one if none before
+        # the first arm whose summed probability reaches the threshold, or else the last
+        arm = (pi[:-1].cumsum(axis=0) < threshold[t]).sum(axis=0)
         reward = luck[t] < mu[arm]
         signal = reward - mean_reward
         gradient = signal * softmax_score(pi, arm)

@@ -47,9 +47,10 @@ def policy_gradient_loss(
 ) -> Float[Tensor, "*batch T"]:
     """Loss -log π(a_t|s_t) Â_t, whose descent is the policy gradient's ascent.
 
-    `advantages` are weights, held fixed: the return G_t (eq-reinforce), the return less a baseline
-    G_t - b(s_t) (eq-baseline), or an estimate of A(s_t, a_t) (eq-actor-update). The factor γ^t of
-    eq-pg-theorem is not included: multiply `advantages` by it to follow the theorem.
+    `advantages` are weights, held fixed: the return G_t (eq-reinforce), the return less
+    a baseline G_t - b(s_t) (eq-baseline), or an estimate of A(s_t, a_t)
+    (eq-actor-update). The factor γ^t of eq-pg-theorem is not included: multiply
+    `advantages` by it to follow the theorem.
 
     Args:
         log_probs: log π(a_t|s_t), in nats [..., T].
@@ -150,17 +151,17 @@ def clipped_surrogate(
     advantages: Float[Tensor, "*batch T"],
     epsilon: float | Tensor,
 ) -> Float[Tensor, "*batch T"]:
-    """Clipped objective min(ρ Â, clip(ρ, 1 - ε, 1 + ε) Â) of each sample, to be *maximised*.
+    """Clipped objective min(ρ Â, clip(ρ, 1 - ε, 1 + ε) Â), to be *maximised*.
 
-    The gradient is zero exactly where Â > 0 and ρ > 1 + ε, or Â < 0 and ρ < 1 - ε: there is nothing
-    more to gain. On the other side of the interval the minimum keeps the gradient that brings ρ
-    back.
+    A sample's gradient is zero exactly where Â > 0 and ρ > 1 + ε, and where Â < 0 and
+    ρ < 1 - ε: there is nothing more to gain. On the other side of the interval the
+    minimum keeps the gradient that brings ρ back.
 
     Args:
         ratio: ρ_t [..., T].
         advantages: Â_t [..., T]; held fixed.
-        epsilon: clip range ε, positive; infinity gives the plain surrogate. A tensor that
-            broadcasts gives each seed its own.
+        epsilon: clip range ε, positive; infinity gives the plain surrogate. A tensor
+            that broadcasts gives each seed its own.
 
     Raises:
         ValueError: epsilon not positive, shapes that disagree.

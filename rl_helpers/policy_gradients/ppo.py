@@ -110,14 +110,15 @@ def train_ppo(
 ) -> Run:
     """Train one actor and critic a seed by PPO.
 
-    Each iteration takes `n_steps` in every environment, estimates the advantages once, and then
-    passes over the samples `n_epochs` times in `n_minibatches`, ascending
+    Each iteration takes `n_steps` in every environment, estimates the advantages once,
+    and then passes over the samples `n_epochs` times in `n_minibatches`, ascending
     min(ρ Â, clip(ρ, 1 - ε, 1 + ε) Â) less the value loss.
 
     Args:
         config: the settings.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        seed: the experiment's seed; with the same number of threads the run repeats bit
+            for bit.
         environment: Gymnasium's name; discrete actions.
 
     Returns:
@@ -125,7 +126,8 @@ def train_ppo(
 
     Raises:
         ValueError: settings out of range, no seeds, an environment that does not fit.
-        FloatingPointError: a loss that is no longer finite; names the seed and its steps.
+        FloatingPointError: a loss that is no longer finite; names the seed and its
+            steps.
 
     Source: eq-ppo-clip; Schulman et al. (2017), algorithm 1; Huang et al. (2022).
     """
@@ -138,7 +140,13 @@ def train_ppo(
     optimizer = Adam([nets.actor, nets.critic], each.adam_eps)
     value_clip = each.value_clip if each.value_clip.isfinite().any() else None
     record = Recorder(
-        "PPO", environment, nets, config.total_steps, config.evaluate_every, seed, config.stop_at
+        "PPO",
+        environment,
+        nets,
+        config.total_steps,
+        config.evaluate_every,
+        seed,
+        config.stop_at,
     )
     rollout = None
     while not record.finished:
@@ -233,7 +241,9 @@ def ppo_losses(
     value_clip: float | Float[Tensor, "_ 1"] | None = None,
     normalise: Bool[Tensor, "_ 1"] | None = None,
 ) -> tuple[Float[Tensor, " seeds"], Float[Tensor, " seeds"], Callable[[], Tensor]]:
-    """Policy and value loss of each seed, means over a minibatch's live samples; and the entropy.
+    """Policy and value loss of each seed over a minibatch; its entropy if called.
+
+    All three are means over the samples that count.
 
     Args:
         nets: policy and critic that learn.
@@ -243,13 +253,14 @@ def ppo_losses(
         normalise: which seeds normalise the minibatch's advantages; all by default.
 
     Returns:
-        Policy loss, value loss [seeds]; and a function that computes the mean entropy, as most runs
-        do not use it.
+        Policy loss, value loss [seeds]; and a function that computes the mean entropy,
+        as most runs do not use it.
 
     Source: eq-ppo-clip, eq-critic-loss; Schulman et al. (2017), equations 7 and 9.
     """
     logits = nets.policy(batch.states)
-    ratio = importance_ratio(categorical_log_prob(logits, batch.actions), batch.log_probs)
+    log_probs = categorical_log_prob(logits, batch.actions)
+    ratio = importance_ratio(log_probs, batch.log_probs)
     weights = normalise_advantages(batch.advantages, batch.live)
     if normalise is not None:
         weights = torch.where(normalise, weights, batch.advantages)

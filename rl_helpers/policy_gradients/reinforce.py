@@ -56,26 +56,33 @@ class ReinforceConfig:
 
 
 def train_reinforce(
-    config: ReinforceConfig, n_seeds: int, seed: int = 0, environment: str = "CartPole-v1"
+    config: ReinforceConfig,
+    n_seeds: int,
+    seed: int = 0,
+    environment: str = "CartPole-v1",
 ) -> Run:
     """Train one policy a seed by REINFORCE.
 
-    Each iteration plays `n_episodes` whole episodes with the current policy and takes one step of
-    Adam along Σ_t ∇log π(a_t|s_t) (G_t - V(s_t)), averaged over all steps; without baseline V is 0.
-    The baseline is then fitted to the returns by one step. Seeds spend their steps at their own
-    pace, and go on until the slowest is done; nothing of that is recorded in `theta` and `returns`.
+    Each iteration plays `n_episodes` whole episodes with the current policy and takes
+    one step of Adam along Σ_t ∇log π(a_t|s_t) (G_t - V(s_t)), averaged over all steps;
+    without baseline V is 0. The baseline is then fitted to the returns by one step.
+    Seeds spend their steps at their own pace, and go on until the slowest is done;
+    nothing of that is recorded in `theta` and `returns`.
 
     Args:
         config: the settings.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        seed: the experiment's seed; with the same number of threads the run repeats bit
+            for bit.
         environment: Gymnasium's name; discrete actions.
 
     Raises:
         ValueError: settings out of range, no seeds, an environment that does not fit.
-        FloatingPointError: a loss that is no longer finite; names the seed and its steps.
+        FloatingPointError: a loss that is no longer finite; names the seed and its
+            steps.
 
-    Source: eq-reinforce, eq-baseline; Williams (1992); Sutton & Barto (2018), section 13.4.
+    Source: eq-reinforce, eq-baseline; Williams (1992); Sutton & Barto (2018),
+        section 13.4.
     """
     generators = seed_generators(seed, n_seeds)
     envs = make_environments(environment, n_seeds, config.n_episodes, seed)
@@ -98,7 +105,8 @@ def train_reinforce(
             episodes.truncated,
             config.gamma,
         )
-        log_probs = categorical_log_prob(nets.policy(states[:, :, :-1]), episodes.actions)
+        logits = nets.policy(states[:, :, :-1])
+        log_probs = categorical_log_prob(logits, episodes.actions)
         weights = returns - values[..., :-1]
         policy = masked_mean(policy_gradient_loss(log_probs, weights), episodes.live)
         value = masked_mean(value_loss(values[..., :-1], returns), episodes.live)
