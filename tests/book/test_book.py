@@ -19,6 +19,7 @@ from tools.environment import ROOT
 WORDS = range(1_500, 3_001)  # outside code and displayed equations
 CELLS = range(10, 27)  # the cells of the solutions count
 MEDIAN_LINES, MOST_LINES = 8, 25  # of a cell, blank lines apart
+MOST_COLUMNS = 88  # what the page shows without a scroll bar at 1280 px
 EXERCISES = 3
 LABELS = ("sec-", "eq-", "fig-", "def-", "thm-", "alg-", "ex-", "sol-")
 EFFORT = re.compile(r"\((easy|medium|hard), \d+ minutes?\)")
@@ -121,6 +122,8 @@ def test_cells(name: str) -> None:
     assert statistics.median(shown) <= MEDIAN_LINES
     longest = code(name)[lines.index(max(lines))]
     assert max(lines) <= MOST_LINES, f"{max(lines)} lines:\n{longest}"
+    widest = max((line for cell in code(name) for line in cell.splitlines()), key=len)
+    assert len(widest) <= MOST_COLUMNS, f"{len(widest)} columns:\n{widest}"
 
 
 @each_section

@@ -157,6 +157,23 @@ def test_formulas_fit_the_column_on_a_desktop(reader: Reader, page: str) -> None
         assert not cut, f"{page}: break these into lines, with aligned: {cut}"
 
 
+CUT_CODE = """
+() => [...document.querySelectorAll("pre")]
+  .filter((box) => !box.checkVisibility() || box.scrollWidth > box.clientWidth)
+  .map((box) => box.textContent.split("\\n").reduce((a, b) => a.length < b.length ? b : a))
+"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_fits_the_column_on_a_desktop(reader: Reader, page: str) -> None:
+    with reader.opens(page) as (tab, _):
+        assert tab.viewport_size["width"] == DESKTOP == 1280
+        tab.evaluate("document.fonts.ready.then(() => true)")
+        tab.evaluate(OPEN_ALL)
+        cut = tab.evaluate(CUT_CODE)
+        assert not cut, f"{page}: break these lines, or those below them: {cut}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_and_its_packs_are_light(reader: Reader, page: str) -> None:
     with reader.opens(page) as (tab, watch):
