@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -40,6 +42,19 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+# ---- On the page --------------------------------------------------------------------------------
+
+LOOP_LINES = 40  # a loop is read on its page, so it fits a screen
+
+
+@pytest.mark.parametrize("train", [train for train, _ in CASES])
+def test_a_loop_is_short_enough_to_be_read(train: Any) -> None:
+    tree = ast.parse(inspect.getsource(train))
+    (loop,) = (node for node in ast.walk(tree) if isinstance(node, ast.While))
+    lines = (loop.end_lineno or 0) - loop.lineno  # of its body
+    assert 5 < lines <= LOOP_LINES, f"{train.__name__}: {lines} lines"
 
 
 # ---- Learning -----------------------------------------------------------------------------------
