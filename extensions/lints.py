@@ -20,7 +20,7 @@ from sphinx.environment import BuildEnvironment
 
 from extensions.execution import notebook_path
 
-Finding = tuple[str, int | None, str]  # docname or file, line, message
+Fault = tuple[str, int | None, str]  # docname or file, line, message
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Page:
     notebook: dict[str, Any] | None = None
     checks: list[dict[str, Any]] = field(default_factory=list)
 
-    def finding(self, pattern: str, message: str, after: int = 0) -> Finding:
-        """Return a finding at the first line, later than `after`, that the pattern matches."""
+    def fault(self, pattern: str, message: str, after: int = 0) -> Fault:
+        """Return a fault at the first line, later than `after`, that the pattern matches."""
         lines = enumerate(self.text.splitlines(), start=1)
         found = (n for n, line in lines if n > after and re.search(pattern, line))
         return self.docname, next(found, after or None), message
@@ -78,7 +78,7 @@ def equations(doctree: nodes.document) -> dict[str, nodes.math_block]:
 # ---- Lints --------------------------------------------------------------------------------------
 
 
-def lint_equations(pages: list[Page]) -> Iterator[Finding]:
+def lint_equations(pages: list[Page]) -> Iterator[Fault]:
     """Every labelled equation is checked, and every check is of an equation of its section."""
     displayed: dict[str, str] = {}
     for page in pages:
@@ -95,14 +95,14 @@ def lint_equations(pages: list[Page]) -> Iterator[Finding]:
                     ),
                 )
             elif not re.fullmatch(r"eq(-[a-z0-9]+)+", label):
-                yield page.finding(
+                yield page.fault(
                     where,
                     (
                         f"equation label {label!r}; allowed are eq- and lower-case words with hyphens"
                     ),
                 )
             elif label in displayed:
-                yield page.finding(
+                yield page.fault(
                     where,
                     (
                         f"equation {label} is displayed in {displayed[label]} already; "
@@ -110,7 +110,7 @@ def lint_equations(pages: list[Page]) -> Iterator[Finding]:
                     ),
                 )
             elif label not in checked:
-                yield page.finding(
+                yield page.fault(
                     where,
                     (
                         f"equation {label} has no check; a labelled equation must be checked in its "
@@ -120,7 +120,7 @@ def lint_equations(pages: list[Page]) -> Iterator[Finding]:
             displayed.setdefault(label, page.docname)
 
 
-def lint_checks(pages: list[Page]) -> Iterator[Finding]:
+def lint_checks(pages: list[Page]) -> Iterator[Fault]:
     """Every check is of an equation of its section, rejects a mistake and can be linked to."""
     for page in pages:
         known = [label for label in equations(page.doctree) if label.startswith("eq-")]
@@ -131,7 +131,7 @@ def lint_checks(pages: list[Page]) -> Iterator[Finding]:
                 continue
             label, where = check["label"], rf"""["']{re.escape(check["label"])}["']"""
             if label not in known:
-                yield page.finding(
+                yield page.fault(
                     where,
                     (
                         f"check of {label}, which this page does not display; allowed are its "
@@ -140,7 +140,7 @@ def lint_checks(pages: list[Page]) -> Iterator[Finding]:
                     line,
                 )
             if not check["mistakes"]:
-                yield page.finding(
+                yield page.fault(
                     where,
                     (
                         f"check of {label} rejects no mistake; at least one is needed, or the check "
@@ -149,13 +149,13 @@ def lint_checks(pages: list[Page]) -> Iterator[Finding]:
                     line,
                 )
             if check["anchor"] in anchors:
-                yield page.finding(where, f"check of {label}: anchor {check['anchor']} twice", line)
+                yield page.fault(where, f"check of {label}: anchor {check['anchor']} twice", line)
             if {"remove-output", "remove-cell", "remove_output"} & set(cell.get("tags", [])):
-                yield page.finding(where, f"check of {label} is hidden; it must be shown", line)
+                yield page.fault(where, f"check of {label} is hidden; it must be shown", line)
             anchors.add(check["anchor"])
 
 
-def lint_figures(pages: list[Page]) -> Iterator[Finding]:
+def lint_figures(pages: list[Page]) -> Iterator[Fault]:
     """Every figure has a label, a caption and alt text, and some prose refers to it."""
     mentioned = {target for page in pages for target in references(page.doctree)}
     for page in pages:
@@ -171,7 +171,7 @@ def lint_figures(pages: list[Page]) -> Iterator[Finding]:
                 "mention (some prose must refer to it)": label and not names & mentioned,
             }
             for what in (what for what, absent in missing.items() if absent):
-                yield page.finding(where, f"figure {shown} has no {what}", (node.line or 1) - 1)
+                yield page.fault(where, f"figure {shown} has no {what}", (node.line or 1) - 1)
         for image in page.doctree.findall(nodes.image):
             if not rendered_output(image):
                 if not image.get("alt", "").strip():
@@ -226,7 +226,7 @@ def rendered_output(node: Any) -> bool:
     return node is not None
 
 
-def lint_outputs(pages: list[Page]) -> Iterator[Finding]:
+def lint_outputs(pages: list[Page]) -> Iterator[Fault]:
     """No output is a bare figure, a live widget, or different in the next build."""
     for page in pages:
         for line, _, output in outputs(page.notebook):
@@ -255,13 +255,13 @@ def lint_outputs(pages: list[Page]) -> Iterator[Finding]:
                 )
 
 
-def lint_exercises(pages: list[Page], least: int) -> Iterator[Finding]:
+def lint_exercises(pages: list[Page], least: int) -> Iterator[Fault]:
     """Every exercise has a solution on its page, and every section has enough exercises."""
     for page in pages:
         found = [node["label"] for node in page.doctree.findall() if is_node(node, "exercise")]
         solved = {n["target_label"] for n in page.doctree.findall() if is_node(n, "solution")}
         for label in (label for label in found if label not in solved):
-            yield page.finding(
+            yield page.fault(
                 rf":label:\s*{re.escape(label)}\s*$",
                 (f"exercise {label} has no solution on its page; write a solution-start for it"),
             )
@@ -279,7 +279,7 @@ def is_node(node: nodes.Node, kind: str) -> bool:
     return type(node).__name__ in names[kind]
 
 
-def lint_bibliography(env: BuildEnvironment) -> Iterator[Finding]:
+def lint_bibliography(env: BuildEnvironment) -> Iterator[Fault]:
     """Every entry of the bibliography is cited."""
     if "cite" not in env.domains:
         return

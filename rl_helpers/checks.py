@@ -22,9 +22,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.display import display
 from numpy.typing import NDArray
+
+from rl_helpers.records import leave
+from rl_helpers.validation import finite_floats
 
 Array = NDArray[np.float64]
 Values = Any  # a number, a sequence, a NumPy array or a torch tensor
@@ -262,17 +263,7 @@ def _named(label: str, mistakes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _finite(name: str, label: str, value: Values) -> Array:
-    """`value` as a float64 array; torch tensors may carry gradients."""
-    array = np.asarray(value.detach() if hasattr(value, "detach") else value)
-    if array.size == 0:
-        raise ValueError(f"{name} of {label} is empty")
-    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-        raise ValueError(f"{name} of {label} has dtype {array.dtype}; real numbers are needed")
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} of {label} holds {(~np.isfinite(array)).sum()} values that are NaN or infinite"
-        )
-    return array.astype(np.float64)
+    return finite_floats(f"{name} of {label}", value)
 
 
 def _exact(name: str, label: str, value: Values) -> Array:
@@ -348,7 +339,4 @@ def _report(label: str, kind: str, tolerance: str, mistakes: Mapping[str, str]) 
         "tolerance": tolerance,
         "mistakes": dict(mistakes),
     }
-    if InteractiveShell.initialized():
-        display({"text/plain": line, "text/html": markup}, raw=True, metadata={"rl_check": record})
-    else:  # a plain Python session, such as a test
-        print(line)
+    leave(line, markup, rl_check=record)

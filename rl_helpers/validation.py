@@ -6,6 +6,7 @@ Arguments are passed by keyword, so that the message has their name: `require_un
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
@@ -86,3 +87,22 @@ def require_distributions(**arguments: Any) -> None:
         if abs(sums[worst] - 1) > ROUNDING:
             row = f"row {[int(i) for i in worst]} of " if worst else ""
             raise ValueError(f"{row}{name} sums to {sums[worst]:.12g}; every row must sum to 1")
+
+
+def finite_floats(name: str, value: Any) -> NDArray[np.float64]:
+    """`value` as a float64 array, or `ValueError`: not numbers, NaN, infinite or none at all.
+
+    Args:
+        name: what the message calls the value.
+        value: a number, a sequence, a NumPy array or a torch tensor, which may carry gradients.
+    """
+    array = np.asarray(value.detach() if hasattr(value, "detach") else value)
+    if array.size == 0:
+        raise ValueError(f"{name} is empty")
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise ValueError(f"{name} has dtype {array.dtype}; real numbers are needed")
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} holds {(~np.isfinite(array)).sum()} values that are NaN or infinite"
+        )
+    return array.astype(np.float64)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import rl_helpers.checks
 from extensions import ledger, lints
+from rl_helpers import records
+from rl_helpers.checks import check
 from tests.book.books import CONF, build, cell, html, line_of, project, section
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -213,11 +214,10 @@ def test_no_other_lint_fires(faulty: tuple[Path, str]) -> None:
 
 def test_the_records_of_checks_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, Any]] = []
-    checks = rl_helpers.checks
-    monkeypatch.setattr(checks, "display", lambda data, raw, metadata: shown.append(metadata))
-    monkeypatch.setattr(checks.InteractiveShell, "initialized", lambda: True)
+    monkeypatch.setattr(records, "display", lambda data, raw, metadata: shown.append(metadata))
+    monkeypatch.setattr(records.InteractiveShell, "initialized", lambda: True)
     one = np.ones(1)
-    checks.check("eq-a", one, one, mistakes={"two": 2 * one})
+    check("eq-a", one, one, mistakes={"two": 2 * one})
     record = lints.record({"metadata": shown[0]}, "rl_check")
     assert record is not None
     assert record["label"] == "eq-a"
