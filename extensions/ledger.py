@@ -1,9 +1,11 @@
 """The ledger: what the book claims, and the checks that ran.
 
-``check`` and its siblings leave a record in a cell's output. From the executed notebooks the build
+``check``, its siblings and ``finding`` leave a record in a cell's output. From the executed
+notebooks the build
 
 - puts a mark beside each labelled equation, which links to its check in the same section;
-- fills the directive ``{check-ledger}`` with a table of all equations and their checks;
+- fills the directive ``{check-ledger}`` with a table of all equations and their checks, and
+  ``{finding-ledger}`` with one of all that the runs show;
 - warns of what the book may not have (`extensions.lints`): a labelled equation without a check,
   a check that rejects no mistake, a figure without alt text, an exercise without a solution.
 """
@@ -26,7 +28,10 @@ from extensions import lints
 
 logger = logging.getLogger(__name__)
 
-HEADINGS = ["Number", "Equation", "Section", "Check", "Tolerance", "Mistakes rejected"]
+CHECK_HEADINGS = ["Number", "Equation", "Section", "Check", "Tolerance", "Mistakes rejected"]
+FINDING_HEADINGS = [
+    "Finding", "Section", "Mean ± standard error", "± 2 standard errors", "Runs", "Claim", "Margin"
+]  # fmt: skip
 
 
 class Tag(nodes.TextElement):
@@ -34,7 +39,7 @@ class Tag(nodes.TextElement):
 
 
 class Ledger(nodes.Element):
-    """Where the table of all checks goes."""
+    """Where a table goes, of what its attribute `of` says: "checks" or "findings"."""
 
 
 def tag(name: str, *content: nodes.Node | str, **attributes: str) -> Tag:
@@ -63,6 +68,7 @@ def survey(app: Sphinx, env: BuildEnvironment) -> list[str]:
     found = [
         *lints.lint_equations(pages),
         *lints.lint_checks(pages),
+        *lints.lint_findings(pages),
         *lints.lint_figures(pages),
         *lints.lint_outputs(pages),
         *lints.lint_exercises(pages, app.config.book_least_exercises),
@@ -73,12 +79,13 @@ def survey(app: Sphinx, env: BuildEnvironment) -> list[str]:
         logger.warning("%s", message, location=location, type="book")
 
     before = getattr(env, "book_ledger", None)
-    env.book_ledger = ledger = ledger_rows(env, pages)  # type: ignore[attr-defined]
+    ledger = {"checks": check_rows(env, pages), "findings": finding_rows(env, pages)}
+    env.book_ledger = ledger  # type: ignore[attr-defined]
     holders = [page.docname for page in pages if any(page.doctree.findall(Ledger))]
     return holders if ledger != before else []
 
 
-def ledger_rows(env: BuildEnvironment, pages: list[lints.Page]) -> list[dict[str, Any]]:
+def check_rows(env: BuildEnvironment, pages: list[lints.Page]) -> list[dict[str, Any]]:
     """Return, for each checked equation, all that the ledger shows of it."""
     rows = []
     for page in pages:
@@ -96,6 +103,15 @@ def ledger_rows(env: BuildEnvironment, pages: list[lints.Page]) -> list[dict[str
             if checks:
                 rows.append({**row, "checks": checks})
     return rows
+
+
+def finding_rows(env: BuildEnvironment, pages: list[lints.Page]) -> list[dict[str, Any]]:
+    """Return, for each finding, all that the ledger shows of it."""
+    return [
+        {**found, "docname": page.docname, "section": env.titles[page.docname].astext()}
+        for page in pages
+        for found in page.findings
+    ]
 
 
 def count(number: int, noun: str) -> str:
@@ -125,26 +141,32 @@ def summary(check: dict[str, Any]) -> str:
 # ---- Into the pages -----------------------------------------------------------------------------
 
 
-class CheckLedger(SphinxDirective):
-    """``{check-ledger}``: the table of all checks."""
+class LedgerDirective(SphinxDirective):
+    """``{check-ledger}`` and ``{finding-ledger}``: the table of all checks, or of all findings."""
 
     def run(self) -> list[nodes.Node]:
         """Leave a place that is filled when all pages are known."""
-        return [Ledger()]
+        return [Ledger(of=self.name.replace("-ledger", "s"))]
 
 
 class ShowChecks(SphinxPostTransform):
-    """Put a mark beside each checked equation, and fill the ledger."""
+    """Put a mark beside each checked equation, and fill the ledgers."""
 
     default_priority = 5  # before cross-references, the ledger's among them, are resolved
 
     def run(self, **kwargs: Any) -> None:
         """Change the page; in formats other than HTML the ledger is left out."""
-        rows = self.env.book_ledger  # type: ignore[attr-defined]
+        ledger = self.env.book_ledger  # type: ignore[attr-defined]
+        rows = ledger["checks"]
         html = self.app.builder.format == "html"
         for place in list(self.document.findall(Ledger)):
-            total = nodes.paragraph("", totals(rows), classes=["ledger-totals"])
-            place.replace_self([total, self.table(rows)] if html else [])
+            if place["of"] == "checks":
+                said, table = totals(rows), self.check_table(rows)
+            else:
+                said = f"{count(len(ledger['findings']), 'finding')}."
+                table = self.finding_table(ledger["findings"])
+            total = nodes.paragraph("", said, classes=["ledger-totals"])
+            place.replace_self([total, table] if html else [])
         checks = {r["label"]: r["checks"][0] for r in rows if r["docname"] == self.env.docname}
         for label, node in lints.equations(self.document).items() if html else ():
             if label in checks:
@@ -156,16 +178,37 @@ class ShowChecks(SphinxPostTransform):
                 node.parent.replace(node, marked)  # replace_self would give it the node's id too
                 marked.insert(0, node)
 
-    def table(self, rows: list[dict[str, Any]]) -> Tag:
-        """Return the table; it scrolls alone where it is wider than the page."""
-        header = tag("tr", *(tag("th", heading, scope="col") for heading in HEADINGS))
-        body = [tr for row in rows for tr in self.table_rows(row)]
-        caption = tag("caption", "Every labelled equation of the book and the checks that ran.")
-        table = tag("table", caption, tag("thead", header), tag("tbody", *body))
-        about = {"role": "region", "tabindex": "0", "aria_label": "The ledger of checks"}
-        return tag("div", table, class_="check-ledger table-scroll", **about)
+    def check_table(self, rows: list[dict[str, Any]]) -> Tag:
+        """Return the table of all checks."""
+        caption = "Every labelled equation of the book and the checks that ran."
+        body = [tr for row in rows for tr in self.check_rows(row)]
+        return self.table("The ledger of checks", caption, CHECK_HEADINGS, body)
 
-    def table_rows(self, row: dict[str, Any]) -> list[Tag]:
+    def finding_table(self, rows: list[dict[str, Any]]) -> Tag:
+        """Return the table of all findings."""
+        caption = "What the runs of this book show, each with the bound that its mean clears."
+        body = [self.finding_row(row) for row in rows]
+        return self.table("The ledger of findings", caption, FINDING_HEADINGS, body)
+
+    def table(self, name: str, caption: str, headings: list[str], body: list[Tag]) -> Tag:
+        """Return a table; it scrolls alone where it is wider than the page."""
+        header = tag("tr", *(tag("th", heading, scope="col") for heading in headings))
+        parts = tag("caption", caption), tag("thead", header), tag("tbody", *body)
+        about = {"role": "region", "tabindex": "0", "aria_label": name}
+        return tag("div", tag("table", *parts), class_="check-ledger table-scroll", **about)
+
+    def finding_row(self, row: dict[str, Any]) -> Tag:
+        """Return one finding's row."""
+        page = self.app.builder.get_relative_uri(self.env.docname, row["docname"])
+        link = tag("a", row["name"], href=f"{page}#{row['anchor']}")
+        section = self.xref("std", "doc", f"/{row['docname']}", row["docname"])
+        cells = [row[key] for key in ("effect", "interval", "over", "bound")]
+        cells += [f"{row['margin']} standard errors"]
+        return tag(
+            "tr", tag("th", link, scope="row"), tag("td", section), *(tag("td", x) for x in cells)
+        )
+
+    def check_rows(self, row: dict[str, Any]) -> list[Tag]:
         """Return one row a check; the equation stands in the first and spans them all."""
         page = self.app.builder.get_relative_uri(self.env.docname, row["docname"])
         span = {"rowspan": str(len(row["checks"]))}
@@ -200,7 +243,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("book_least_exercises", 3, "", int)
     app.add_node(Tag, html=(visit_tag, depart_tag))
     app.add_node(Ledger)
-    app.add_directive("check-ledger", CheckLedger)
+    app.add_directive("check-ledger", LedgerDirective)
+    app.add_directive("finding-ledger", LedgerDirective)
     app.add_post_transform(ShowChecks)
     app.connect("env-get-updated", survey, priority=900)  # after equations have their numbers
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

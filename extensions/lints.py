@@ -32,6 +32,7 @@ class Page:
     doctree: nodes.document
     notebook: dict[str, Any] | None = None
     checks: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
 
     def fault(self, pattern: str, message: str, after: int = 0) -> Fault:
         """Return a fault at the first line, later than `after`, that the pattern matches."""
@@ -51,8 +52,11 @@ def read_pages(env: BuildEnvironment) -> list[Page]:
         path = notebook_path(env.srcdir, docname)
         notebook = json.loads(path.read_text("utf8")) if path.is_file() else None
         text = Path(env.doc2path(docname)).read_text("utf8")
-        checks = [r for *_, output in outputs(notebook) if (r := record(output, "rl_check"))]
-        pages.append(Page(docname, text, env.get_doctree(docname), notebook, checks))
+        checks, findings = (
+            [r for *_, output in outputs(notebook) if (r := record(output, kind))]
+            for kind in ("rl_check", "rl_finding")
+        )
+        pages.append(Page(docname, text, env.get_doctree(docname), notebook, checks, findings))
     return pages
 
 
@@ -66,7 +70,7 @@ def outputs(notebook: dict[str, Any] | None) -> Iterator[tuple[int, dict[str, An
 
 
 def record(output: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    """Return the record that a check or a figure left in an output's metadata."""
+    """Return the record that an instrument left in an output's metadata."""
     return output.get("metadata", {}).get(kind)
 
 
@@ -150,9 +154,32 @@ def lint_checks(pages: list[Page]) -> Iterator[Fault]:
                 )
             if check["anchor"] in anchors:
                 yield page.fault(where, f"check of {label}: anchor {check['anchor']} twice", line)
-            if {"remove-output", "remove-cell", "remove_output"} & set(cell.get("tags", [])):
+            if hidden(cell):
                 yield page.fault(where, f"check of {label} is hidden; it must be shown", line)
             anchors.add(check["anchor"])
+
+
+def hidden(cell: dict[str, Any]) -> bool:
+    """Return whether a cell's tags keep its outputs out of the page."""
+    return bool({"remove-output", "remove-cell", "remove_output"} & set(cell.get("tags", [])))
+
+
+def lint_findings(pages: list[Page]) -> Iterator[Fault]:
+    """Every finding has a name of its own in the whole book, and is shown."""
+    places: dict[str, str] = {}
+    for page in pages:
+        for line, cell, output in outputs(page.notebook):
+            found = record(output, "rl_finding")
+            if found is None:
+                continue
+            name, where = found["name"], rf"""["']{re.escape(found["name"])}["']"""
+            if name in places:
+                message = f"finding {name} stands in {places[name]} already; a name is allowed once"
+                yield page.fault(where, message, line)
+            if hidden(cell):
+                yield page.fault(where, f"finding {name} is hidden; it must be shown", line)
+            at = page.fault(where, "", line)[1]
+            places.setdefault(name, f"{page.docname}.md:{at}")
 
 
 def lint_figures(pages: list[Page]) -> Iterator[Fault]:

@@ -36,6 +36,12 @@ def check(label, anchor=None, **mistakes):
     data = {"text/plain": label, "text/html": f"<div id='{anchor}'>{label}</div>"}
     display(data, raw=True, metadata={"rl_check": {**record, "mistakes": mistakes}})
 
+def finding(name, margin="5.0"):
+    record = {"name": name, "anchor": f"finding-{name}", "effect": "2.00 ± 0.40", "margin": margin,
+              "interval": "1.20 to 2.80", "over": "16 seeds", "bound": "above 0"}
+    data = {"text/plain": name, "text/html": f"<div id='finding-{name}'>{name}</div>"}
+    display(data, raw=True, metadata={"rl_finding": record})
+
 def explore(name, alt):
     data = {"text/plain": alt, "text/html": f"<svg aria-label='{alt}'></svg>", "image/png": PIXEL}
     display(data, raw=True, metadata={"rl_figure": {"name": name, "alt": alt}})
@@ -47,6 +53,9 @@ PIXEL = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAj
          "SUVORK5CYII=")
 """
 IMPORT = cell("from rl_helpers import *")
+LEDGER = (
+    "# Ledger\n\n```{check-ledger}\n```\n\n```{finding-ledger}\n```\n\n```{bibliography}\n```\n"
+)
 BIB = "@book{used, title = {Used}, author = {A}, year = 1, publisher = {P}}\n"
 
 
@@ -66,7 +75,7 @@ def exercise(label: str, solved: bool = True) -> str:
 
 
 def write(folder: Path, pages: dict[str, str], bib: str = BIB) -> Path:
-    pages = {**pages, "ledger": "# Ledger\n\n```{check-ledger}\n```\n\n```{bibliography}\n```\n"}
+    pages = {**pages, "ledger": LEDGER}
     project(folder, pages, LEDGER_CONF, HELPERS)
     (folder / "references.bib").write_text(bib)
     return folder
@@ -82,6 +91,7 @@ CLEAN = section(
     "$$\nx\n$$",
     cell('check("eq-two", wrong="off by 1")\ncheck("eq-two", "check-eq-two-2", wrong="off by 3")'),
     figure("fig-line", "A line", 'explore("line", alt="A line that rises")'),
+    cell('finding("one-wins")\nfinding("two-wins", "12")'),
     *(exercise(label) for label in "abc"),
 )
 
@@ -115,8 +125,8 @@ def test_marks_link_to_checks(clean: tuple[Path, int, str]) -> None:
 def test_the_ledger_shows_each_check(clean: tuple[Path, int, str]) -> None:
     page = html(clean[0], "ledger")
     assert "2 equations, 3 checks (3 exact), 4 mistakes rejected." in page
-    assert page.count('scope="col"') == 6
-    assert page.count('scope="row"') == 2
+    assert page.count('scope="col"') == 6 + 7
+    assert page.count('scope="row"') == 2 + 2
     assert page.count('rowspan="2"') == 3, "two checks of one equation share its three cells"
     for anchor in ["check-eq-one", "check-eq-two", "check-eq-two-2"]:
         assert f'href="part/clean.html#{anchor}"' in page
@@ -126,6 +136,21 @@ def test_the_ledger_shows_each_check(clean: tuple[Path, int, str]) -> None:
     assert "a &lt; b" in page
 
 
+def test_the_ledger_shows_each_finding(clean: tuple[Path, int, str]) -> None:
+    page = html(clean[0], "ledger")
+    assert "2 findings." in page
+    found = re.search(
+        r'<tr>\s*<th scope="row"><a href="part/clean.html#finding-two-wins.*?</tr>', page, re.S
+    )
+    assert found
+    cells = [
+        re.sub("<[^>]+>", "", x).strip() for x in re.findall(r"<t[hd].*?</t[hd]>", found[0], re.S)
+    ]
+    assert cells == [
+        "two-wins", "Clean", "2.00 ± 0.40", "1.20 to 2.80", "16 seeds", "above 0", "12 standard errors"
+    ]  # fmt: skip
+
+
 def test_the_ledger_follows_the_sections(clean: tuple[Path, int, str]) -> None:
     folder, *_ = clean
     path = folder / "part" / "clean.md"
@@ -133,6 +158,10 @@ def test_the_ledger_follows_the_sections(clean: tuple[Path, int, str]) -> None:
     status, log = build(folder, "-W", "--keep-going")
     assert status == 0, log
     assert "<li>worst: off by 9</li>" in html(folder, "ledger")
+    path.write_text(path.read_text().replace('"two-wins", "12"', '"two-wins", "13"'))
+    status, log = build(folder, "-W", "--keep-going")
+    assert status == 0, log
+    assert "<td>13 standard errors</td>" in html(folder, "ledger")
 
 
 FAULTY = section(
@@ -146,6 +175,8 @@ FAULTY = section(
     cell('check("eq-elsewhere", wrong="off by 1")'),
     equation("eq-hidden"),
     cell('check("eq-hidden", "check-eq-idle", wrong="1")', ":tags: [remove-output]\n\n"),
+    cell('finding("one-wins")'),
+    cell('1\nfinding("two-wins")', ":tags: [remove-output]\n\n"),
     figure("fig-silent", "Only {numref}`fig-silent` mentions it", 'explore("silent", alt="")'),
     cell('explore("naked", alt="Fine")'),
     cell("bare()"),
@@ -155,6 +186,7 @@ FAULTY = section(
     ":::{figure} dot.png\nA caption\n:::\n",
     exercise("open", solved=False),
 )
+AGAIN = section("Again", IMPORT, cell('finding("one-wins")  # again'), *map(exercise, "def"))
 ASIDE = f"# Aside\n{equation('eq-idle')}{equation('eq-aside')}"
 EXPECTED = [  # page, text of its line (None: any line), message
     ("part/faulty", "(eq-unchecked)", "equation eq-unchecked has no check; a labelled"),
@@ -166,6 +198,8 @@ EXPECTED = [  # page, text of its line (None: any line), message
     ("part/faulty", 'check("eq-elsewhere"', "check of eq-elsewhere, which this page does not"),
     ("part/faulty", 'check("eq-hidden"', "check of eq-hidden is hidden; it must be shown"),
     ("part/faulty", 'check("eq-hidden"', "check of eq-hidden: anchor check-eq-idle twice"),
+    ("again", "# again", "finding one-wins stands in part/faulty.md:"),
+    ("part/faulty", 'finding("two-wins")', "finding two-wins is hidden; it must be shown"),
     ("part/faulty", "name: fig-silent", "figure fig-silent has no mention"),
     ("part/faulty", None, "figure silent has no alt text"),
     ("part/faulty", None, "figure naked has no label and caption"),
@@ -185,7 +219,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A book with each fault once; built twice, for the second build must find them again."""
     unused = BIB.replace("used", "unused")
     folder = tmp_path_factory.mktemp("faulty")
-    write(folder, {"part/faulty": FAULTY, "aside": ASIDE}, BIB + unused)
+    write(folder, {"part/faulty": FAULTY, "again": AGAIN, "aside": ASIDE}, BIB + unused)
     (folder / "part" / "dot.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert build(folder)[0] == 0
     status, log = build(folder, "-W", "--keep-going")
@@ -198,6 +232,11 @@ def test_lints(faulty: tuple[Path, str], name: str, text: str | None, message: s
     folder, log = faulty
     line = str(line_of(folder, name, text)) if text else r"\d*"
     assert re.search(rf"{name}\.md:{line}(:| ).*WARNING: {re.escape(message)}", log), log
+
+
+def test_the_first_place_of_a_finding_is_named(faulty: tuple[Path, str]) -> None:
+    first = line_of(faulty[0], "part/faulty", 'finding("one-wins")')
+    assert f"stands in part/faulty.md:{first} already; a name is allowed once" in faulty[1]
 
 
 def test_an_unused_bibliography_key_is_named(faulty: tuple[Path, str]) -> None:

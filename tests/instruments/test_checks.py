@@ -63,10 +63,25 @@ def test_statistical_takes_wrong_samples_too() -> None:
 
 
 def test_bound_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    # BELOW <= 2 BELOW everywhere; BELOW > BELOW / 2 in all but the first, which is 0
-    check_bound("eq-a", BELOW, 2 * BELOW, mistakes={"half": BELOW / 2})
+    # BELOW <= 1.5 BELOW everywhere; BELOW > BELOW / 2 in all but the first, which is 0
+    check_bound("eq-a", BELOW, 1.5 * BELOW, mistakes={"half": BELOW / 2})
     said = "holds in all 20 instances. Rejected: half (broken by 19 of 20)"
     assert line(capsys) == f"✓ eq-a: {said}"
+
+
+@pytest.mark.parametrize(
+    ("factor", "tested"), [(1.99, True), (2.01, False)], ids=["tight", "slack"]
+)
+def test_a_bound_with_room_for_half_says_so(
+    factor: float, tested: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_bound("eq-a", BELOW, factor * BELOW, mistakes={"half": BELOW / 2})
+    assert ("20 instances, constant not tested." in line(capsys)) is not tested
+
+
+def test_half_of_a_bound_of_either_sign_means_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    check_bound("eq-a", BELOW - 3, BELOW - 1, mistakes={"lower": BELOW - 4})
+    assert "not tested" not in line(capsys)
 
 
 def test_learned_passes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,7 +412,7 @@ def test_record_in_a_notebook(shell: InteractiveShell) -> None:
     [
         ("check_statistical('eq-b', [0., 1.] * 50, 0.5, mistakes={'m': 1.})", "statistical",
          "4 standard errors, 100 samples"),
-        ("check_bound('eq-b', [1.] * 20, [2.] * 20, mistakes={'m': [0.] * 20})", "bound",
+        ("check_bound('eq-b', [1.] * 20, [1.5] * 20, mistakes={'m': [0.] * 20})", "bound",
          "20 instances"),
         ("check_learned('eq-b', 0.1, 0.2, mistakes={'m': 1.})", "learned", "distance 0.2"),
     ],
