@@ -6,16 +6,19 @@ TORCH_INDEX ?=
 PORT ?=
 # Optional: more arguments for pytest, for example ARGS="-k planning -x".
 ARGS ?=
-export TORCH_INDEX PORT ARGS
+# For `make accept`: the label of an equation, several in quotes, or all.
+LABEL ?=
+export TORCH_INDEX PORT ARGS LABEL
 
 .DEFAULT_GOAL := help
-TARGETS := book check test lab serve bench bench-book lock clean distclean
+TARGETS := book check test accept lab serve bench bench-book lock clean distclean
 .PHONY: help $(TARGETS)
 
 help:
 	@echo "make book        install what is needed, then execute and build the book into _build/html"
 	@echo "make check       lint, types and unit tests, without a build (ARGS=… goes to pytest)"
 	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
+	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all)"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
 	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"
 	@echo "make bench       compare losses and training with other implementations"
@@ -23,7 +26,7 @@ help:
 	@echo "make lock        resolve requirements-dev.txt anew and write constraints.txt"
 	@echo "make clean       remove what was built; make distclean also what was installed"
 	@echo
-	@echo "Variables: PYTHON=python3.12  TORCH_INDEX=<address of CPU-only torch wheels>  PORT=8001"
+	@echo "Variables: PYTHON=python3.12  TORCH_INDEX=<address of CPU-only torch wheels>  PORT=8001  LABEL=eq-gae"
 
 $(TARGETS):
 	@command -v "$(PYTHON)" >/dev/null || { \

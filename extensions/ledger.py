@@ -13,6 +13,8 @@ notebooks the build
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -25,6 +27,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
 from extensions import lints
+from tools import locks
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,9 @@ def survey(app: Sphinx, env: BuildEnvironment) -> list[str]:
     found = [
         *lints.lint_equations(pages),
         *lints.lint_checks(pages),
+        *lints.lint_sides(pages),
         *lints.lint_findings(pages),
+        *locked(app, pages),
         *lints.lint_figures(pages),
         *lints.lint_outputs(pages),
         *lints.lint_exercises(pages, app.config.book_least_exercises),
@@ -83,6 +88,17 @@ def survey(app: Sphinx, env: BuildEnvironment) -> list[str]:
     env.book_ledger = ledger  # type: ignore[attr-defined]
     holders = [page.docname for page in pages if any(page.doctree.findall(Ledger))]
     return holders if ledger != before else []
+
+
+def locked(app: Sphinx, pages: list[lints.Page]) -> Iterator[lints.Fault]:
+    """Return what the lock file, if the book has one, says against the equations."""
+    if app.config.book_locks:
+        path = Path(app.srcdir) / app.config.book_locks
+        try:
+            yield from lints.lint_locks(pages, str(path), locks.load(path))
+        except ValueError as error:
+            where, line, message = str(error).split(":", 2)
+            yield f"{where}:{line}", None, message.strip()
 
 
 def check_rows(env: BuildEnvironment, pages: list[lints.Page]) -> list[dict[str, Any]]:
@@ -241,6 +257,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.setup_extension("extensions.execution")
     app.add_config_value("book_least_exercises", 3, "", int)
+    app.add_config_value("book_locks", "", "", str)
     app.add_node(Tag, html=(visit_tag, depart_tag))
     app.add_node(Ledger)
     app.add_directive("check-ledger", LedgerDirective)

@@ -7,20 +7,24 @@ its executed notebook; so they need no build to be tested.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.environment import BuildEnvironment
 
 from extensions.execution import notebook_path
+from tools import locks, sources
 
 Fault = tuple[str, int | None, str]  # docname or file, line, message
+
+SIDES = ("lhs", "rhs", "samples", "expected", "lower", "upper")  # of checks, as their arguments
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,54 @@ def lint_findings(pages: list[Page]) -> Iterator[Fault]:
                 yield page.fault(where, f"finding {name} is hidden; it must be shown", line)
             at = page.fault(where, "", line)[1]
             places.setdefault(name, f"{page.docname}.md:{at}")
+
+
+def lint_sides(pages: list[Page]) -> Iterator[Fault]:
+    """No check compares an expression with itself."""
+    for page in pages:
+        for cell in sources.cells(page.text):
+            tree = sources.parsed(cell.code)
+            for call in (node for node in ast.walk(tree) if is_check(node)) if tree else ():
+                named = {keyword.arg: keyword.value for keyword in call.keywords}
+                sides = [*call.args[1:3], *(named[name] for name in SIDES if name in named)]
+                if len(sides) == 2 and sources.skeleton(sides[0]) == sources.skeleton(sides[1]):
+                    message = (
+                        f"{ast.unparse(call.func)} compares {ast.unparse(sides[0])} with itself; "
+                    )
+                    message += "compute its two sides in two ways"
+                    yield page.docname, cell.line + call.lineno - 1, message
+
+
+def is_check(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Return whether a node of code calls a check of two sides."""
+    name = ast.unparse(node.func).split(".")[-1] if isinstance(node, ast.Call) else ""
+    return name in ("check", "check_statistical", "check_bound")
+
+
+def lint_locks(pages: list[Page], file: str, held: dict[str, locks.Lock]) -> Iterator[Fault]:
+    """Every equation, and the code that checks it, is as somebody last accepted it."""
+    shown = set[str]()
+    for page in pages:
+        now = locks.read(page.text)
+        shown |= set(now)
+        for equation in sources.equations(page.text):
+            label, lock, line = equation.label, held.get(equation.label), equation.line
+            again = f"read it and its checks, then make accept LABEL={label}"
+            if lock is None:
+                yield page.docname, line, f"equation {label} was never accepted: {again}"
+            elif lock.latex != now[label].latex:
+                yield page.docname, line, f"equation {label} is not what was accepted: {again}"
+            elif lock.check != now[label].check:
+                message = f"what checks equation {label} is not what was accepted: {again}"
+                yield page.fault(rf"""["']{label}["']""", message)
+        for label in equations(page.doctree):
+            if label.startswith("eq-") and label not in now:
+                message = f"equation {label} cannot be locked; allowed is $$ … $$ ({label})"
+                yield page.fault(re.escape(label), message)
+    lines = Path(file).read_text("utf8").splitlines() if held else []
+    for label in (label for label in held if label not in shown):
+        message = f"equation {label} is gone: put it back, or make accept LABEL={label}"
+        yield f"{file}:{lines.index(f'{label}:') + 1}", None, message
 
 
 def lint_figures(pages: list[Page]) -> Iterator[Fault]:

@@ -44,6 +44,7 @@ def keys(root: Path = ROOT) -> tuple[str, str]:
     """Two hashes of what the site is made of: the shared inputs, and sections with helpers.
 
     The names of the sections count as shared: every page has them in its sidebar.
+    What was accepted counts as text: no page shows it.
     """
     shared, own = hashlib.sha256(), hashlib.sha256()
     for name in SETTINGS:
@@ -52,7 +53,7 @@ def keys(root: Path = ROOT) -> tuple[str, str]:
     shared.update(environment.read_bytes() if environment.exists() else b"")
     for path in sources(root):
         name, content = path.relative_to(root).as_posix(), path.read_bytes()
-        section = name.startswith("chapters/") and path.suffix == ".md"
+        section = name.startswith("chapters/") and name.endswith((".md", ".lock.yml"))
         helper = name.startswith("rl_helpers/")
         (own if helper else shared).update(f"{name}\0".encode())
         digest = own if helper or section else shared

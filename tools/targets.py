@@ -1,6 +1,7 @@
 """The Makefile's targets."""
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from tools import environment
 from tools.messages import FULL, Stop
 
 USAGE = (
-    "Targets: book, check, test, lab, serve, lock, bench, bench-book, clean, distclean "
+    "Targets: book, check, test, accept, lab, serve, lock, bench, bench-book, clean, distclean "
     "(see make help)"
 )
 LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
@@ -75,6 +76,9 @@ def run(target: str) -> int:
         from tools import lab
 
         lab.main()
+    elif target == "accept":
+        environment.ensure("book")
+        status = module("tools.locks", os.environ.get("LABEL", ""))
     elif target == "lock":
         environment.ensure("dev")
         lock()
