@@ -73,6 +73,9 @@ def survey(app: Sphinx, env: BuildEnvironment) -> list[str]:
         *lints.lint_checks(pages),
         *lints.lint_sides(pages),
         *lints.lint_findings(pages),
+        *lints.lint_records(pages),
+        *lints.lint_quotes(pages),
+        *lints.lint_captions(pages),
         *locked(app, pages),
         *lints.lint_figures(pages),
         *lints.lint_outputs(pages),
@@ -255,7 +258,7 @@ class ShowChecks(SphinxPostTransform):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    app.setup_extension("extensions.execution")
+    app.setup_extension("extensions.quotes")
     app.add_config_value("book_least_exercises", 3, "", int)
     app.add_config_value("book_locks", "", "", str)
     app.add_node(Tag, html=(visit_tag, depart_tag))

@@ -19,6 +19,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.environment import BuildEnvironment
 
+from extensions import quotes
 from extensions.execution import notebook_path
 from tools import locks, sources
 
@@ -232,6 +233,53 @@ def lint_locks(pages: list[Page], file: str, held: dict[str, locks.Lock]) -> Ite
     for label in (label for label in held if label not in shown):
         message = f"equation {label} is gone: put it back, or make accept LABEL={label}"
         yield f"{file}:{lines.index(f'{label}:') + 1}", None, message
+
+
+def lint_records(pages: list[Page]) -> Iterator[Fault]:
+    """Each name of a section's numbers and findings stands for one of them."""
+    for page in pages:
+        names = set[str]()
+        for line, _, output in outputs(page.notebook):
+            found = record(output, "rl_number") or record(output, "rl_finding")
+            if found and found["name"] in names:
+                message = f"{found['name']} is recorded twice in this section; quotes need one"
+                yield page.fault(rf"\b{re.escape(found['name'])}\b", message, line)
+            names |= {found["name"]} if found else set()
+
+
+def lint_quotes(pages: list[Page]) -> Iterator[Fault]:
+    """Each ``{run}`` of the text quotes a number that its section recorded."""
+    for page in pages:
+        records = quotes.recorded(page.notebook or {"cells": []})
+        for line, said in quotes.quotes(page.text):
+            try:
+                quotes.quote(records, said)
+            except ValueError as error:
+                yield page.docname, line, f"{{run}}`{said}`: {error}"
+
+
+def lint_captions(pages: list[Page]) -> Iterator[Fault]:
+    """The caption of a figure that shows a band over seeds says how many, and which band."""
+    for page in pages:
+        captions = {
+            name: " ".join(caption.astext().split())
+            for figure in page.doctree.findall(nodes.figure)
+            for caption in figure.findall(nodes.caption)
+            for name in figure["names"]
+        }
+        for line, cell, output in outputs(page.notebook):
+            label = cell.get("mystnb", {}).get("figure", {}).get("name")
+            for runs in (record(output, "rl_figure") or {}).get("runs", []) if label else ():
+                caption, (low, high) = captions.get(label, ""), runs["band"]
+                missing = {
+                    f"its {runs['seeds']:,} seeds": rf"(?<![\d.,]){runs['seeds']:,}(?![\d]|[.,]\d)",
+                    f"its band from the {low}th to the {high}th percentile": rf"\b{low}th\b.*\b{high}th\b",
+                }
+                for what in (
+                    what for what, said in missing.items() if not re.search(said, caption)
+                ):
+                    message = f"the caption of {label} does not say {what}"
+                    yield page.fault(rf"name:\s*['\"]?{re.escape(label)}\b", message, line)
 
 
 def lint_figures(pages: list[Page]) -> Iterator[Fault]:

@@ -166,6 +166,7 @@ class Explore:
             "sliders": list(self.values),
             "frames": len(frames),
             "alt": alt,
+            "runs": plots.runs_shown(figure),
         }
         return data, {"rl_figure": record}
 

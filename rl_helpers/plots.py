@@ -8,11 +8,13 @@ style or marker goes with colour. Plot functions take `ax`, draw on it and retur
 
 from importlib.resources import files
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
 from numpy.typing import ArrayLike
 
 INK, MUTED, GRID, PAPER = "#222222", "#6e6e6e", "#dedede", "#ffffff"
@@ -30,6 +32,9 @@ THEMED = {
     PURPLE: "--fig-purple", SKY: "--fig-sky", AMBER: "--fig-amber",
 }  # fmt: skip
 LINES = ["-", "--", "-.", ":"]
+BAND = (10, 90)  # percentiles over seeds
+
+_runs: WeakKeyDictionary[FigureBase, set[tuple[int, tuple[int, int]]]] = WeakKeyDictionary()
 
 for _weight in ("Regular", "It", "Semibold"):
     font_manager.fontManager.addfont(
@@ -92,6 +97,29 @@ def panel_label(ax: Axes, text: str) -> Axes:
     return ax
 
 
+def note_runs(ax: Axes, seeds: int, band: tuple[int, int] = BAND) -> Axes:
+    """Note that a figure shows a band over seeds: the build holds the figure's caption to it.
+
+    Args:
+        ax: axes of the figure.
+        seeds: how many, at least two.
+        band: percentiles of the band's lower and upper edge.
+    """
+    if seeds < 2 or not 0 <= band[0] < band[1] <= 100:
+        raise ValueError(
+            f"seeds is {seeds}, band {band}; allowed are seeds >= 2 and rising percentiles"
+        )
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    _runs.setdefault(figure, set()).add((seeds, band))
+    return ax
+
+
+def runs_shown(figure: FigureBase) -> list[dict[str, Any]]:
+    """The numbers of seeds and the bands that a figure shows, as records for its metadata."""
+    return [{"seeds": n, "band": list(band)} for n, band in sorted(_runs.get(figure, ()))]
+
+
 def learning_curve(
     ax: Axes, steps: ArrayLike, runs: ArrayLike, *, label: str, color: str = BLUE, line: str = "-"
 ) -> Axes:
@@ -109,7 +137,8 @@ def learning_curve(
         raise ValueError(
             f"runs has shape {y.shape}, steps {x.shape}; allowed are [seeds, n] and [n], seeds >= 2"
         )
-    low, middle, high = np.percentile(y, [10, 50, 90], axis=0)
+    note_runs(ax, len(y))
+    low, middle, high = np.percentile(y, [BAND[0], 50, BAND[1]], axis=0)
     ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     ax.plot(x, middle, color=color, linestyle=line, label=label)
     return ax

@@ -42,7 +42,7 @@ def record(**numbers: Any) -> None:
         metadata: dict[str, Any] = {"rl_number": {"name": name, "value": value}}
         if os.environ.get("BOOK_STATIC"):
             shown = {UNSEEN + "text/plain": repr(value)}
-            metadata["scrapbook"] = {"name": name, "mime_prefix": UNSEEN}
+            metadata["scrapbook"] = {"name": f"{name} = {value!r}", "mime_prefix": UNSEEN}
         if InteractiveShell.initialized():
             display(shown, raw=True, metadata=metadata)
 

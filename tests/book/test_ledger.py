@@ -42,13 +42,20 @@ def finding(name, margin="5.0"):
     data = {"text/plain": name, "text/html": f"<div id='finding-{name}'>{name}</div>"}
     display(data, raw=True, metadata={"rl_finding": record})
 
-def explore(name, alt):
+def record(**numbers):
+    for name, value in numbers.items():
+        metadata = {"rl_number": {"name": name, "value": value}}
+        metadata["scrapbook"] = {"name": f"{name} = {value}", "mime_prefix": "unseen/"}
+        display({"unseen/text/plain": repr(value)}, raw=True, metadata=metadata)
+
+def explore(name, alt, runs=()):
     data = {"text/plain": alt, "text/html": f"<svg aria-label='{alt}'></svg>", "image/png": PIXEL}
-    display(data, raw=True, metadata={"rl_figure": {"name": name, "alt": alt}})
+    display(data, raw=True, metadata={"rl_figure": {"name": name, "alt": alt, "runs": runs}})
 
 def bare():
     display({"text/plain": "<Figure>", "image/png": PIXEL}, raw=True)
 
+RUNS = {"seeds": 16, "band": [10, 90]}
 PIXEL = ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAA"
          "SUVORK5CYII=")
 """
@@ -90,7 +97,13 @@ CLEAN = section(
     ":::{note}\n" + equation("eq-two") + ":::\n",
     "$$\nx\n$$",
     cell('check("eq-two", wrong="off by 1")\ncheck("eq-two", "check-eq-two-2", wrong="off by 3")'),
-    figure("fig-line", "A line", 'explore("line", alt="A line that rises")'),
+    "It drifts by {run}`drift:.1f`, of {fact}`475`; one wins by {run}`one-wins`.",
+    cell("record(drift=-0.4321, seeds=2000)"),
+    figure(
+        "fig-line",
+        "A line, {run}`seeds` seeds, band from the 10th to the 90th percentile",
+        'explore("line", "A line that rises", [{"seeds": 2000, "band": [10, 90]}])',
+    ),
     cell('finding("one-wins")\nfinding("two-wins", "12")'),
     *(exercise(label) for label in "abc"),
 )
@@ -120,6 +133,23 @@ def test_marks_link_to_checks(clean: tuple[Path, int, str]) -> None:
     assert page.count('id="equation-eq-one"') == 1
     assert page.count("checked-equation") == 2, "an equation without a label has no mark"
     assert "id='check-eq-one'" in page
+
+
+def test_numbers_are_quoted_in_prose_and_captions(clean: tuple[Path, int, str]) -> None:
+    page = html(clean[0], "part/clean")
+    assert "It drifts by −0.4, of 475; one wins by 2.00 ± 0.40." in page
+    assert "A line, 2,000 seeds, band from" in page
+    assert "unseen" not in page
+    assert "-0.4321" not in page.partition("record")[2].partition("</pre>")[2]
+
+
+def test_quotes_follow_the_run(clean: tuple[Path, int, str]) -> None:
+    folder, *_ = clean
+    path = folder / "part" / "clean.md"
+    path.write_text(path.read_text().replace("drift=-0.4321", "drift=0.77"))
+    status, log = build(folder, "-W", "--keep-going")
+    assert status == 0, log
+    assert "It drifts by 0.8, of 475" in html(folder, "part/clean")
 
 
 def test_the_ledger_shows_each_check(clean: tuple[Path, int, str]) -> None:
@@ -177,6 +207,10 @@ FAULTY = section(
     cell('check("eq-hidden", "check-eq-idle", wrong="1")', ":tags: [remove-output]\n\n"),
     cell('finding("one-wins")'),
     cell('1\nfinding("two-wins")', ":tags: [remove-output]\n\n"),
+    cell("record(drift=0.5, seeds=16)\nrecord(drift=0.6)"),
+    "Quoted: {run}`drif:.1f`.\n",
+    figure("fig-band", "A band, {run}`seeds:d`", 'explore("band", "A band", [RUNS])'),
+    "See {numref}`fig-band`.\n",
     figure("fig-silent", "Only {numref}`fig-silent` mentions it", 'explore("silent", alt="")'),
     cell('explore("naked", alt="Fine")'),
     cell("bare()"),
@@ -187,7 +221,7 @@ FAULTY = section(
     exercise("open", solved=False),
 )
 AGAIN = section("Again", IMPORT, cell('finding("one-wins")  # again'), *map(exercise, "def"))
-ASIDE = f"# Aside\n{equation('eq-idle')}{equation('eq-aside')}"
+ASIDE = f"# Aside\n\nQuoted: {{run}}`seeds`.\n{equation('eq-idle')}{equation('eq-aside')}"
 EXPECTED = [  # page, text of its line (None: any line), message
     ("part/faulty", "(eq-unchecked)", "equation eq-unchecked has no check; a labelled"),
     ("part/faulty", "(Wrong)", "equation label 'Wrong'; allowed are eq- and lower-case words"),
@@ -200,6 +234,29 @@ EXPECTED = [  # page, text of its line (None: any line), message
     ("part/faulty", 'check("eq-hidden"', "check of eq-hidden: anchor check-eq-idle twice"),
     ("again", "# again", "finding one-wins stands in part/faulty.md:"),
     ("part/faulty", 'finding("two-wins")', "finding two-wins is hidden; it must be shown"),
+    ("part/faulty", "drift=0.5", "drift is recorded twice in this section; quotes need one"),
+    (
+        "part/faulty",
+        "Quoted",
+        "{run}`drif:.1f`: nothing is recorded as 'drif' in this section; "
+        "names are: drift, one-wins, seeds, two-wins",
+    ),
+    (
+        "part/faulty",
+        "{run}`seeds:d`",
+        "{run}`seeds:d`: the format 'd' does not exist; allowed are .1f, .2g",
+    ),
+    ("part/faulty", "name: fig-band", "the caption of fig-band does not say its 16 seeds"),
+    (
+        "part/faulty",
+        "name: fig-band",
+        "the caption of fig-band does not say its band from the 10th",
+    ),
+    (
+        "aside",
+        "Quoted",
+        "{run}`seeds`: nothing is recorded as 'seeds' in this section; names are: none",
+    ),
     ("part/faulty", "name: fig-silent", "figure fig-silent has no mention"),
     ("part/faulty", None, "figure silent has no alt text"),
     ("part/faulty", None, "figure naked has no label and caption"),

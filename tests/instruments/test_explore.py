@@ -100,7 +100,13 @@ def test_bundle(explorer: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert data["text/plain"] == f"two-lines: {alt}"
     assert data["image/png"].startswith(b"\x89PNG")
     assert metadata == {
-        "rl_figure": {"name": "two-lines", "sliders": ["gamma", "k"], "frames": 6, "alt": alt}
+        "rl_figure": {
+            "name": "two-lines",
+            "sliders": ["gamma", "k"],
+            "frames": 6,
+            "alt": alt,
+            "runs": [],
+        }
     }
 
 

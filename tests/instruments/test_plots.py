@@ -69,3 +69,23 @@ def test_style_is_complete() -> None:
     with mpl.rc_context(plots.STYLE):  # raises on an unknown name or value
         used = {style["color"] for style in mpl.rcParams["axes.prop_cycle"]}
     assert used <= set(plots.THEMED), "every colour of a line follows the theme"
+
+
+def test_curves_note_their_seeds_and_band() -> None:
+    """Of all panels of a figure, each pair once; another figure knows nothing of them."""
+    figure, other = Figure(), Figure()
+    left, right = figure.subplots(1, 2)
+    for ax in (left, left, right):
+        plots.learning_curve(ax, [0, 1], np.zeros((16, 2)), label="a")
+    plots.note_runs(right, 2_000, (5, 95))
+    assert plots.runs_shown(figure) == [
+        {"seeds": 16, "band": [10, 90]},
+        {"seeds": 2_000, "band": [5, 95]},
+    ]
+    assert plots.runs_shown(other) == []
+
+
+@pytest.mark.parametrize(("seeds", "band"), [(1, (10, 90)), (16, (90, 10)), (16, (10, 101))])
+def test_no_band_of_nothing(seeds: int, band: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="allowed are seeds >= 2 and rising percentiles"):
+        plots.note_runs(Figure().subplots(), seeds, band)
