@@ -19,10 +19,12 @@ GIGABYTE = 10**9
 NEEDED = 3 * GIGABYTE
 NEEDED_WITH_CUDA = 12 * GIGABYTE
 
-# JupyterLab's settings of this environment only: a double click on a section opens a notebook.
+# JupyterLab's settings of this environment only: a double click on a section opens a notebook, and
+# only the reader saves it, since saving lays out the source anew.
 LAB_SETTINGS = {
     "@jupyterlab/docmanager-extension:plugin": {
-        "defaultViewers": {"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"}
+        "autosave": False,
+        "defaultViewers": {"markdown": "Jupytext Notebook", "myst": "Jupytext Notebook"},
     },
     "@jupyterlab/notebook-extension:tracker": {"autoStartDefaultKernel": True},
     "@jupyterlab/apputils-extension:notification": {
@@ -158,8 +160,20 @@ def install_peers() -> Path:
     return folder
 
 
+def extension_folder(prefix: Path) -> Path:
+    """Where the book's extension of JupyterLab is in an environment."""
+    return prefix / "share" / "jupyter" / "labextensions" / "rl-book"
+
+
 def write_settings(prefix: Path) -> None:
-    """Give one environment's Jupyter the book's settings; the user's own stay as they are."""
+    """Give one environment's Jupyter the book's settings and its extension of JupyterLab.
+
+    The user's own settings stay as they are.
+    """
+    ours, theirs = ROOT / "tools" / "labextension", extension_folder(prefix)
+    (theirs / "static").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ours / "package.json", theirs)
+    shutil.copy(ours / "sections.js", theirs / "static")
     for name, settings in (
         ("share/jupyter/lab/settings/overrides.json", LAB_SETTINGS),
         ("etc/ipython/ipython_kernel_config.json", KERNEL_SETTINGS),

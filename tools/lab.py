@@ -4,7 +4,7 @@ import os
 import secrets
 from typing import NoReturn
 
-from tools.environment import ROOT, VENV, variables, write_settings
+from tools.environment import ROOT, VENV, python, run, variables, write_settings
 from tools.messages import check_port, read_port
 
 
@@ -33,6 +33,7 @@ def main() -> NoReturn:
     port = read_port(os.environ.get("PORT") or "8888", "lab")
     check_port(port, "lab")
     write_settings(VENV)
+    run([python(), "-m", "tools.labels"], "Reading the sections")
     # The token keeps other users of this machine out; the printed address has it already.
     token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(8)
     address = f"http://localhost:{port}/lab/tree/chapters?token={token}"

@@ -1,4 +1,4 @@
-"""Sections in a real JupyterLab, as `make lab` starts it: opened, run to the end, a slider moved."""
+"""Sections in a real JupyterLab, as `make lab` starts it: opened, run, read, a slider moved, saved."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jupytext
 import pytest
-from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
+from nbformat import NotebookNode
+from playwright.sync_api import ConsoleMessage, Page, TimeoutError, expect, sync_playwright
 
 from tests.book.browser import ARGUMENTS, patience
-from tools import lab
+from tools import lab, labels
 from tools.environment import ROOT, VENV, variables, write_settings
 from tools.process import end
 
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.site
 CHAPTERS = ROOT / "chapters"
 SECTIONS = ["mdp/decision-processes.md", "policy-gradients/ppo.md"]
 TOKEN = "only-for-this-test"
+NOT_IN_A_BOX = ("section", "equation", "figure")
 LIMIT = 150  # seconds for all of it
 REACTION = 30  # seconds from a key press to the new figure
 
@@ -40,6 +43,23 @@ CELLS = """
       .map((output) => `${output.ename}: ${output.evalue}`),
   }))
 """
+
+# Markdown as shown, without the sources that formulas carry for screen readers.
+TEXTS = """
+() => [...jupyterapp.shell.currentWidget.node.querySelectorAll(".jp-MarkdownCell, .rl-caption")]
+  .map((cell) => {
+    const copy = cell.cloneNode(true);
+    copy.querySelectorAll(".katex-mathml, .jp-InputArea-editor").forEach((part) => part.remove());
+    return copy.textContent;
+  })
+"""
+# What no reader should meet: roles, directives, fences, formulas' dollars, lost references, the
+# gates of a solution, labels, keys of the bibliography.
+RAW = re.compile(
+    r"\{[a-z:-]+\}|:::|```|\$\$|\?\?|Start of|End of"
+    r"|\b(sec|eq|fig|def|thm|alg|ex|sol)-[a-z]|\b[a-z]+(19|20)\d\d\b"
+)
+LOST = re.compile(r"target|reference", re.I)  # jupyterlab-myst writes it to the console
 
 # An explorer's output, and what its figure says and shows.
 LIVE = ".jp-OutputArea-output:has(.widget-hslider)"
@@ -79,6 +99,7 @@ def jupyterlab(book: Path, deadline: Deadline, patch: pytest.MonkeyPatch) -> Ite
     env |= {"JUPYTERLAB_SETTINGS_DIR": str(own), "JUPYTERLAB_WORKSPACES_DIR": str(own)}
     env |= {"IPYTHONDIR": str(own / "ipython")}
     write_settings(VENV)
+    labels.main(VENV)
     line = lab.command(port, TOKEN)
     line += ["--LabApp.expose_app_in_browser=True"]  # for CELLS
     line += [] if "--no-browser" in line else ["--no-browser"]
@@ -155,6 +176,93 @@ def slider_moves_its_figure(tab: Page) -> None:
         pytest.fail(f"the slider moves no figure: {before[0]}", pytrace=False)
 
 
+def notebook(path: Path) -> NotebookNode:
+    return jupytext.read(path, fmt="md:myst")
+
+
+def in_solutions(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The code cells between a solution's gates."""
+    found, inside = [], False
+    for cell in cells:
+        if cell.cell_type == "code":
+            found += [cell] if inside else []
+        for gate in re.findall(r"\{solution-(start|end)\}", cell.source):
+            inside = gate == "start"
+    return found
+
+
+def reads_like_its_page(tab: Page, section: str) -> None:
+    panel = tab.locator(".jp-NotebookPanel:visible")
+    cells = notebook(CHAPTERS / section).cells
+    targets = {
+        label: target
+        for label, target in labels.labels()["labels"].items()
+        if target["page"] == f"chapters/{section}"
+    }
+    kinds = {target["kind"] for target in targets.values()}
+    assert {"equation", "figure", "exercise"} < kinds
+    assert kinds & {"definition", "theorem", "algorithm"}, f"{section} has no box"
+
+    # Its figures have their captions, and their code is folded, as that of solutions is.
+    figures = [cell for cell in cells if "hide-input" in cell.metadata.get("tags", [])]
+    assert figures
+    expect(panel.locator(".rl-caption")).to_have_count(
+        sum("figure" in cell.metadata.get("mystnb", {}) for cell in cells)
+    )
+    solutions = in_solutions(cells)
+    assert solutions
+    folded = panel.locator(".jp-CodeCell .jp-InputPlaceholder:visible")
+    expect(folded).to_have_count(len(figures) + len(solutions))
+
+    # Every number is the site's; what is shown once more only refers to it.
+    shown = tab.evaluate(TEXTS)
+    for label, target in targets.items():
+        name = f"{target['name']} {target['number']}"
+        wanted = {"section": target["number"], "equation": f"({target['number']})"}
+        assert any(wanted.get(target["kind"], name) in text for text in shown), label
+    for text in shown:
+        found = RAW.search(text)
+        assert not found, f"shown raw: {text[max(0, found.start() - 40) : found.end() + 40]!r}"
+    boxes = panel.locator(".myst aside")
+    numbered = boxes.filter(has_text=re.compile(r"^(Definition|Theorem|Algorithm|Exercise) \d"))
+    expect(numbered).to_have_count(sum(t["kind"] not in NOT_IN_A_BOX for t in targets.values()))
+    expect(boxes.filter(has_not_text=re.compile(r"\S")), "an empty box").to_have_count(0)
+
+
+def save_changes_no_content(tab: Page, book: Path, section: str) -> None:
+    path = book / "chapters" / section
+    before, when = path.read_text("utf8"), path.stat().st_mtime_ns
+    tab.keyboard.press("Control+s")
+    while path.stat().st_mtime_ns == when:
+        tab.wait_for_timeout(100)
+    opened, saved = jupytext.reads(before, fmt="md:myst"), notebook(path)
+    for one, two in zip(opened.cells, saved.cells, strict=True):
+        assert (one.cell_type, one.source) == (two.cell_type, two.source)
+        assert one.metadata == two.metadata, "a fold or another state of the window was saved"
+
+
+def reference_leads_to_its_figure(tab: Page) -> None:
+    link = tab.locator(".jp-NotebookPanel:visible .myst a[href*='#']", has_text="Figure ").last
+    number = link.text_content() or ""
+    link.scroll_into_view_if_needed()
+    link.click()
+    caption = tab.locator(".jp-NotebookPanel:visible .jp-Cell:has(.rl-caption)")
+    expect(caption.filter(has_text=number)).to_be_in_viewport()
+
+
+def link_opens_the_other_page(tab: Page, section: str) -> None:
+    elsewhere = ".md']:not([href*='#'])"  # a link to a figure of this page names its cell
+    link = tab.locator(f".jp-NotebookPanel:visible .myst a[href*='{elsewhere}").first
+    link.scroll_into_view_if_needed()
+    words = link.text_content() or ""
+    link.click()
+    tab.wait_for_function(
+        "(section) => !jupyterapp.shell.currentWidget.context.path.endsWith(section)", arg=section
+    )
+    expect(tab.locator(".jp-NotebookPanel:visible .myst h1").first, words).to_be_visible()
+    expect(tab.locator(".jp-Dialog"), "a page opens without a question").to_have_count(0)
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_runs_in_jupyterlab_and_its_slider_is_live(
     section: str, chromium_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,13 +276,25 @@ def test_a_section_runs_in_jupyterlab_and_its_slider_is_live(
     ):
         browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
+        lost: list[str] = []
+
+        def listen(message: ConsoleMessage) -> None:
+            if message.type == "error" and LOST.search(message.text):
+                lost.append(message.text)
+
+        tab.on("console", listen)
         steps = {
             "opening the section": lambda: open_section(tab, address, section),
             "running its cells": lambda: run_to_the_end(tab, deadline),
             "looking for its checks": lambda: checks_are_shown(tab, section),
+            "reading it": lambda: reads_like_its_page(tab, section),
             "moving its slider": lambda: slider_moves_its_figure(tab),
+            "saving it": lambda: save_changes_no_content(tab, book, section),
+            "following a reference": lambda: reference_leads_to_its_figure(tab),
+            "following a link": lambda: link_opens_the_other_page(tab, section),
         }
         for step, take in steps.items():
             with patience(deadline.left(step), tab):
                 take()
+        assert not lost, lost
         browser.close()

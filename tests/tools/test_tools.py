@@ -174,8 +174,18 @@ def test_build_backend_is_the_locked_one() -> None:
 def test_lab_opens_sections_as_notebooks(tmp_path: Path) -> None:
     environment.write_settings(tmp_path)
     written = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
-    viewers = json.loads(written.read_text())["@jupyterlab/docmanager-extension:plugin"]
-    assert viewers["defaultViewers"]["myst"] == "Jupytext Notebook"
+    documents = json.loads(written.read_text())["@jupyterlab/docmanager-extension:plugin"]
+    assert documents["defaultViewers"]["myst"] == "Jupytext Notebook"
+    assert documents["autosave"] is False, "looking at a section must not change it"
+
+
+def test_lab_gets_the_books_extension(tmp_path: Path) -> None:
+    environment.write_settings(tmp_path)
+    folder = environment.extension_folder(tmp_path)
+    build = json.loads((folder / "package.json").read_text())["jupyterlab"]["_build"]
+    assert (folder / build["load"]).read_bytes() == (
+        ROOT / "tools" / "labextension" / "sections.js"
+    ).read_bytes()
 
 
 # ---- Publication --------------------------------------------------------------------------------
