@@ -15,6 +15,7 @@ from scipy import sparse
 from rl_helpers import validation
 from rl_helpers.validation import (
     ROUNDING,
+    finite_floats,
     require,
     require_at_least,
     require_discount,
@@ -26,7 +27,7 @@ from rl_helpers.validation import (
     require_unit,
 )
 
-Call = Callable[[], None]
+Call = Callable[[], Any]
 HALVES, CUBE = np.full((3, 2), 0.5), np.full((4, 3, 2), 0.5)
 STEPS = np.arange(12.0).reshape(3, 4)
 
@@ -47,6 +48,7 @@ ALLOWED: list[tuple[str, Call]] = [
         rate=1e-300, norm=math.inf, each=(0.1, math.inf), column=torch.tensor([[0.1], [math.inf]])
     )),
     ("require_finite", lambda: require_finite(x=1.0, many=[1, 2], array=STEPS)),
+    ("finite_floats", lambda: finite_floats("x", torch.tensor([1, 2]))),
     ("require_steps", lambda: require_steps(
         one=np.ones(1), batch=STEPS, tensor=torch.ones(2, 3), whole=np.ones(3, dtype=int)
     )),
@@ -95,6 +97,12 @@ REFUSED: list[tuple[str, Call, str]] = [
      "x holds 1 values that are NaN or infinite"),
     ("require_finite", lambda: require_finite(x=[math.inf, 1.0, -math.inf]),
      "x holds 2 values that are NaN or infinite"),
+    ("finite_floats", lambda: finite_floats("x", []), "x is empty"),
+    ("finite_floats", lambda: finite_floats("x", ["1"]), "x has dtype <U1; real numbers are needed"),
+    ("finite_floats", lambda: finite_floats("x", [1j]),
+     "x has dtype complex128; real numbers are needed"),
+    ("finite_floats", lambda: finite_floats("x", with_one(STEPS, (2, 3), np.nan)),
+     "x holds 1 values that are NaN or infinite"),
     ("require_steps", lambda: require_steps(good=STEPS, rewards=np.float64(1)),
      "rewards has shape (); it must be [..., T] with T >= 1"),
     ("require_steps", lambda: require_steps(rewards=np.ones((3, 0))),
@@ -138,6 +146,12 @@ def test_what_is_refused_is_named(name: str, call: Call, message: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_floats_carry_no_gradient() -> None:
+    array = finite_floats("x", torch.tensor([[1.0, 2.0]], requires_grad=True))
+    assert array.dtype == np.float64
+    np.testing.assert_array_equal(array, [[1.0, 2.0]])
 
 
 def test_every_check_is_tested() -> None:

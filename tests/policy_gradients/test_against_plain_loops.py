@@ -268,8 +268,8 @@ MISTAKES = [
      "for _ in range(config.n_epochs):\n            "
      "samples = old_samples(rollout, nets, config.gamma, config.lambda_)", "PPO"),
     ("old log-probabilities recomputed", "policy_gradients/ppo.py",
-     "batch.actions), batch.log_probs)",
-     "batch.actions), categorical_log_prob(logits, batch.actions).detach())", "PPO"),
+     "importance_ratio(log_probs, batch.log_probs)",
+     "importance_ratio(log_probs, log_probs.detach())", "PPO"),
     ("one epoch more", "policy_gradients/ppo.py",
      "range(config.n_epochs)", "range(config.n_epochs + 1)", "PPO"),
     ("a new order for each minibatch", "policy_gradients/ppo.py",
