@@ -8,16 +8,20 @@ PORT ?=
 ARGS ?=
 # For `make accept`: the label of an equation, several in quotes, or all.
 LABEL ?=
-export TORCH_INDEX PORT ARGS LABEL
+# For `make robust`: how many seeds, and the first of them.
+SEEDS ?=
+FIRST ?=
+export TORCH_INDEX PORT ARGS LABEL SEEDS FIRST
 
 .DEFAULT_GOAL := help
-TARGETS := book check test accept lab serve bench bench-book lock clean distclean
+TARGETS := book check test robust accept lab serve bench bench-book lock clean distclean
 .PHONY: help $(TARGETS)
 
 help:
 	@echo "make book        install what is needed, then execute and build the book into _build/html"
 	@echo "make check       lint, types and unit tests, without a build (ARGS=… goes to pytest)"
 	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
+	@echo "make robust      every section with other seeds and other instructions (SEEDS=20, ARGS=<sections>)"
 	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all)"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
 	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"

@@ -89,7 +89,11 @@ def check(
                 f"and must be off by more than {MISTAKE_MARGIN * tol:g} ({MISTAKE_MARGIN:g} tolerances)"
             )
     _report(
-        label, "exact", f"{tol:g}", {name: f"off by {_two_digits(x)}" for name, x in off.items()}
+        label,
+        "exact",
+        f"{tol:g}",
+        {name: f"off by {_two_digits(x)}" for name, x in off.items()},
+        room=min(_ratio(tol, float(gap.max())), min(off.values()) / (MISTAKE_MARGIN * tol)),
     )
 
 
@@ -144,6 +148,7 @@ def check_statistical(
         "statistical",
         f"{z:g} standard errors, {len(drawn):,} samples",
         {name: f"off by {_two_digits(x)} standard errors" for name, x in off.items()},
+        room=min(_ratio(z, float(distance.max())), min(off.values()) / z),
     )
 
 
@@ -210,6 +215,7 @@ def check_bound(
         "bound",
         f"{len(small):,} instances" + (", constant not tested" if slack else ""),
         {name: f"broken by {count:,} of {len(small):,}" for name, count in broken.items()},
+        room=min(broken.values()),
     )
 
 
@@ -252,6 +258,7 @@ def check_learned(
         "learned",
         f"distance {threshold:g}",
         {name: f"ends {_two_digits(x)} away" for name, x in distances.items()},
+        room=min(_ratio(threshold, distance), min(distances.values()) / threshold),
     )
 
 
@@ -319,8 +326,19 @@ def _two_digits(x: float) -> str:
     return f"{rounded:,.0f}" if 100 <= rounded < 1e6 else f"{rounded:.2g}"
 
 
-def _report(label: str, kind: str, tolerance: str, mistakes: Mapping[str, str]) -> None:
-    """Display one line, and leave the machine-readable record in the output's metadata."""
+def _ratio(allowed: float, measured: float) -> float:
+    return allowed / measured if measured > 0 else math.inf
+
+
+def _report(
+    label: str, kind: str, tolerance: str, mistakes: Mapping[str, str], room: float
+) -> None:
+    """Display one line, and leave the machine-readable record in the output's metadata.
+
+    `room` is the factor by which the check holds: of what is allowed over what was measured, and of
+    the nearest mistake over what is needed, the smaller; of a bound, how many instances break the
+    version that fewest break.
+    """
     _times_checked[label] += 1
     times = _times_checked[label]
     anchor = f"check-{label}" + (f"-{times}" if times > 1 else "")
@@ -343,5 +361,6 @@ def _report(label: str, kind: str, tolerance: str, mistakes: Mapping[str, str]) 
         "kind": kind,
         "tolerance": tolerance,
         "mistakes": dict(mistakes),
+        "room": float(f"{room:.2g}"),
     }
     leave(line, markup, rl_check=record)

@@ -107,6 +107,7 @@ def finding(
         "over": f"{len(values):,} {over}",
         "bound": claim,
         "margin": spared,
+        "room": float(f"{margin:.3g}"),
         "mean": mean,
         "standard_error": error,
     }

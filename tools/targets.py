@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from tools import environment
 from tools.messages import FULL, Stop
 
 USAGE = (
-    "Targets: book, check, test, accept, lab, serve, lock, bench, bench-book, clean, distclean "
+    "Targets: book, check, test, robust, accept, lab, serve, lock, bench, bench-book, clean, "
+    "distclean "
     "(see make help)"
 )
 LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
@@ -76,6 +78,9 @@ def run(target: str) -> int:
         from tools import lab
 
         lab.main()
+    elif target == "robust":
+        environment.ensure("dev")
+        status = module("tools.robust", *shlex.split(os.environ.get("ARGS", "")))
     elif target == "accept":
         environment.ensure("book")
         status = module("tools.locks", os.environ.get("LABEL", ""))

@@ -64,18 +64,27 @@ class Typed(NamedTuple):
 
 def typed_numbers(text: str) -> list[Typed]:
     """Return the typed numbers of a page, in order."""
-    cells = [(cell, sources.parsed(cell.code)) for cell in sources.cells(text)]
-    trees = [tree for _, tree in cells if tree]
+    trees = [tree for cell in sources.cells(text) if (tree := sources.parsed(cell.code))]
     drawing = {name for tree in trees for name in drawn(tree)}
     prose = blanked(sources.without_cells(text), CODE)
     formulas = " ".join(match[0] for match in re.finditer(FORMULA, prose, re.S))
-    prose = blanked(prose, [FORMULA, *MARKUP])
     known = EXCUSED | {number for tree in trees for number in literals(tree, drawing)}
     known |= {
         value(digits) for digits in re.findall(r"\d[\d,]*\.?\d*", formulas.replace("{,}", ","))
     }
+    return [
+        typed
+        for typed in written_numbers(text)
+        if not known & {value(percent(typed.number)[0]), value(*percent(typed.number))}
+    ]
 
-    places = [(1, prose, "prose")]
+
+def written_numbers(text: str) -> list[Typed]:
+    """Return every number that a page's text says by itself, in order, known from code or not."""
+    cells = [(cell, sources.parsed(cell.code)) for cell in sources.cells(text)]
+    drawing = {name for _, tree in cells if tree for name in drawn(tree)}
+    prose = blanked(sources.without_cells(text), CODE)
+    places = [(1, blanked(prose, [FORMULA, *MARKUP]), "prose")]
     for cell, tree in cells:
         line, caption = caption_of(cell)
         places.append((line, blanked(caption, [*CODE, FORMULA]), "caption"))
@@ -86,9 +95,13 @@ def typed_numbers(text: str) -> list[Typed]:
         Typed(first(lines, line + said.count("\n", 0, match.start()), match[0]), match[0], place)
         for line, said, place in places
         for match in NUMBER.finditer(blanked(said, NAMES))
-        if not known & {value(match["digits"]), value(match["digits"], bool(match["percent"]))}
     ]
     return sorted(found, key=lambda number: number.line)
+
+
+def percent(number: str) -> tuple[str, bool]:
+    """Return the digits of a written number, and whether it is a percentage."""
+    return number.rstrip("% \xa0\u202f"), number.endswith("%")
 
 
 def first(lines: list[str], line: int, part: str) -> int:

@@ -397,6 +397,7 @@ def test_record_in_a_notebook(shell: InteractiveShell) -> None:
         "kind": "exact",
         "tolerance": "1e-10",
         "mistakes": {"a < b": "off by 0.31"},
+        "room": 3.1e8,
     }
     assert first.data["text/plain"] == "✓ eq-a: exact to 1e-10. Rejected: a < b (off by 0.31)"
     markup = first.data["text/html"]
@@ -432,3 +433,27 @@ def test_a_failing_check_displays_nothing(shell: InteractiveShell) -> None:
         )
     assert isinstance(result.error_in_exec, CheckFailed)
     assert captured.outputs == []
+
+
+def rooms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The rooms of the checks that follow."""
+    left: list[float] = []
+    monkeypatch.setattr(checks, "leave", lambda *_, rl_check: left.append(rl_check["room"]))
+    return left
+
+
+def test_room_is_the_smaller_of_two_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = rooms(monkeypatch)
+    check("eq-a", 1.0, 1.0, mistakes={"far": 2.0, "near": 1.0 + 5e-9})
+    check("eq-a", 1.0, 1.0 + 5e-11, mistakes={"far": 2.0})
+    ones = np.tile([0.9, 1.1], 50)  # a standard error of about 0.01
+    check_statistical("eq-a", ones, 1.0, mistakes={"far": 2.0, "near": 1.08})
+    check_bound(
+        "eq-a",
+        np.arange(20.0),
+        np.arange(20.0) + 1,
+        mistakes={"many": np.arange(20.0) - 1, "three": np.minimum(np.arange(20.0), 16)},
+    )
+    check_learned("eq-a", 0.5, 1.0, mistakes={"untrained": 9.0})
+    check_learned("eq-a", 0.0, 1.0, mistakes={"untrained": 9.0, "near": 3.0})
+    assert found == pytest.approx([5, 2, 2, 3, 2, 3], rel=0.05)

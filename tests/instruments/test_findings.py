@@ -183,6 +183,7 @@ def test_the_record_of_a_finding(shell: InteractiveShell) -> None:
         "over": "16 seeds",
         "bound": "below 0",
         "margin": "19",
+        "room": 19.4,
     }
     said = "−10.00 ± 0.52 over 16 seeds, below 0 by 19 standard errors"
     assert output.data["text/plain"] == f"✓ the-run: {said}"
