@@ -11,8 +11,14 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
 CHECKS = re.compile(r"require(_\w+)?|check_policy")
 WHOLE = "Whole source: docstrings and argument checks in full"
+# JupyterLab's MyST takes the triangle away from every fold; this is the browser's own again.
+SUMMARY = '<summary style="list-style: revert; cursor: pointer">'
 
 
 class show:
@@ -32,9 +38,8 @@ class show:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         page = _highlighted(self.listing)
         if self.listing != self.source:
-            whole = _highlighted(self.source)
-            page += f"\n\n<details>\n<summary>{WHOLE}</summary>\n\n{whole}\n\n</details>"
-        return {"text/markdown": page, "text/plain": self.listing}
+            page += f"<details>{SUMMARY}{WHOLE}</summary>{_highlighted(self.source)}</details>"
+        return {"text/html": page, "text/plain": self.listing}
 
 
 def shortened(source: str) -> str:
@@ -70,7 +75,8 @@ def shortened(source: str) -> str:
 
 
 def _highlighted(source: str) -> str:
-    return f"```python\n{source}\n```"
+    """Source as HTML, whose classes get their colours from the book's page and from JupyterLab."""
+    return highlight(source, PythonLexer(), HtmlFormatter())
 
 
 def _checks(body: Sequence[ast.stmt]) -> list[ast.stmt]:

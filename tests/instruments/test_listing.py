@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 import textwrap
@@ -19,7 +20,7 @@ from rl_helpers.policy_gradients.a2c import train_a2c
 from rl_helpers.policy_gradients.ppo import PPOConfig, Samples, ppo_losses, train_ppo
 from rl_helpers.policy_gradients.reinforce import train_reinforce
 
-FENCE = re.compile(r"^```python\n(.*?)\n```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r'<div class="highlight"><pre>(.*?)\n</pre></div>', re.DOTALL)
 
 
 def source(helper: Callable[..., Any]) -> str:
@@ -27,7 +28,12 @@ def source(helper: Callable[..., Any]) -> str:
 
 
 def page(*helpers: Callable[..., Any]) -> str:
-    return show(*helpers)._repr_mimebundle_()["text/markdown"]
+    return show(*helpers)._repr_mimebundle_()["text/html"]
+
+
+def blocks(*helpers: Callable[..., Any]) -> list[str]:
+    """The text of each highlighted block."""
+    return [html.unescape(re.sub("<[^>]*>", "", found)) for found in BLOCK.findall(page(*helpers))]
 
 
 # ---- What the page gets -------------------------------------------------------------------------
@@ -48,26 +54,28 @@ def discounted_returns(
 
 def test_the_listing_stands_above_a_fold_with_the_whole_source() -> None:
     shown = show(discounted_returns)._repr_mimebundle_()
-    assert set(shown) == {"text/markdown", "text/plain"}
+    assert set(shown) == {"text/html", "text/plain"}
     assert shown["text/plain"] == RETURNS
-    listing, fold = shown["text/markdown"].split("\n\n<details>\n")
-    assert listing == f"```python\n{RETURNS}\n```"
-    # The blank lines let Markdown, in JupyterLab and in the build, highlight what is in the fold.
-    assert fold == (
-        f"<summary>{WHOLE}</summary>\n\n```python\n{source(discounted_returns)}\n```\n\n</details>"
-    )
-    assert "Raises:" in fold
-    assert "require_unit(gamma=gamma)" in fold
+    assert blocks(discounted_returns) == [RETURNS, source(discounted_returns)]
+    frame = BLOCK.sub("…", shown["text/html"]).replace("\n", "")
+    assert re.fullmatch(f"…<details><summary[^>]*>{WHOLE}</summary>…</details>", frame)
+
+
+def test_listing_and_whole_source_are_highlighted() -> None:
+    for block in BLOCK.findall(page(discounted_returns)):
+        assert '<span class="k">def</span>' in block
+        assert '<span class="nf">discounted_returns</span>' in block
 
 
 def test_several_helpers_share_one_listing_and_one_fold() -> None:
-    listing, whole = FENCE.findall(page(discounted_returns, greedy))
+    listing, whole = blocks(discounted_returns, greedy)
     assert listing == RETURNS + "\n\n" + shortened(source(greedy))
     assert whole == source(discounted_returns) + "\n\n" + source(greedy)
 
 
 def test_nothing_is_folded_where_nothing_is_left_out() -> None:
-    assert page(twice) == (f"```python\n{source(twice)}\n```")
+    assert blocks(twice) == [source(twice)]
+    assert "<details" not in page(twice)
 
 
 def twice(x: int) -> int:
@@ -190,14 +198,14 @@ def test_what_only_a_check_reads_goes_with_it() -> None:
 
 
 def test_a_function_that_only_checks_is_shown_whole() -> None:
-    assert page(check_policy) == f"```python\n{source(check_policy)}\n```"
+    assert blocks(check_policy) == [source(check_policy)]
 
 
 # ---- Methods and classes ------------------------------------------------------------------------
 
 
 def test_a_method_is_indented_as_if_it_stood_alone() -> None:
-    listing, whole = FENCE.findall(page(GridWorld.state))
+    listing, whole = blocks(GridWorld.state)
     assert whole == source(GridWorld.state)
     assert listing == (
         "def state(self, row: int, column: int) -> int:\n"
@@ -207,7 +215,7 @@ def test_a_method_is_indented_as_if_it_stood_alone() -> None:
 
 
 def test_a_configuration_is_its_fields() -> None:
-    listing = FENCE.findall(page(PPOConfig))[0].splitlines()
+    listing = blocks(PPOConfig)[0].splitlines()
     assert listing[:5] == [
         "@dataclass(frozen=True)",
         "class PPOConfig:",
@@ -220,13 +228,13 @@ def test_a_configuration_is_its_fields() -> None:
 
 
 def test_a_named_tuple_is_its_fields() -> None:
-    listing = FENCE.findall(page(Samples))[0].splitlines()
+    listing = blocks(Samples)[0].splitlines()
     assert listing[0] == "class Samples(NamedTuple):"
     assert [line.partition(":")[0].strip() for line in listing[3:]] == list(Samples._fields)
 
 
 def test_a_class_keeps_what_its_methods_do() -> None:
-    listing = FENCE.findall(page(MDP))[0]
+    listing = blocks(MDP)[0]
     for kept in (
         "    gamma: float\n",
         "# uniform by default",
@@ -283,7 +291,7 @@ def test_a_method_that_only_checks_goes_with_its_decorators_and_comments() -> No
 @pytest.mark.parametrize("train", [train_ppo, train_a2c, train_reinforce, ppo_losses])
 def test_a_loop_is_shown_in_full(train: Callable[..., Any]) -> None:
     """These have no argument checks: after the docstring every line is there."""
-    listing, whole = FENCE.findall(page(train))
+    listing, whole = blocks(train)
     start = listing.index('"""\n') + len('"""\n')
     assert listing[start:]
     assert whole.endswith('    """\n' + listing[start:])
