@@ -1,0 +1,193 @@
+"""How many small mistakes in `rl_helpers` are noticed: a random sample of mutants, two at a time.
+
+Each mutant is planted in a copy of the book. First the doctests and unit tests of its module run,
+those named like it first, up to the first failure; then, if all passed, the cells of every section
+that uses the module, as a script, whose checks may stop it. What passes both has survived: a line
+that no test reads, or a mutant that does the same, which `tools/equivalent_mutants.toml` then lists
+with the reason.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import queue
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import jupytext
+
+from tools.environment import ROOT, python, variables
+from tools.messages import Stop
+from tools.mutants import Mutant, mutants
+
+COPIED = [
+    "rl_helpers",
+    "tests",
+    "tools",
+    "extensions",
+    "assets",
+    "benchmarks",
+    "conftest.py",
+    "pyproject.toml",
+]
+FOLDERS = ["instruments", "mdp", "training", "policy_gradients"]  # of the tests that are quick
+# Mistakes planted by a test are looked for in the source, where a mutant would be in the way.
+LEFT_OUT = [
+    "tests/policy_gradients/test_against_plain_loops.py::test_a_mistake_in_a_loop_is_noticed"
+]
+WORKERS, LIMIT = 2, 600  # processes; seconds of one run: a mutant may never end
+EQUIVALENT = ROOT / "tools" / "equivalent_mutants.toml"
+
+
+@cache
+def used(path: Path) -> frozenset[str]:
+    """Files of `rl_helpers` that a file imports, directly or through others."""
+    names = re.findall(r"rl_helpers(?:\.\w+)*", path.read_text("utf8"))
+    lines = re.findall(r"from (rl_helpers[\w.]*) import \(?([\w\s,]+)", path.read_text("utf8"))
+    names += [f"{package}.{name}" for package, words in lines for name in re.findall(r"\w+", words)]
+    files = {name.replace(".", "/") + ".py" for name in names}
+    found = {file for file in files if (ROOT / file).is_file() and ROOT / file != path}
+    return frozenset(found.union(*(used(ROOT / file) for file in found)))
+
+
+def relevant_tests(file: str) -> list[str]:
+    """Doctests and tests of a file: those named like it, those beside them, then all that use it."""
+    own, folder = f"test_{Path(file).stem}.py", Path(file).parent.name
+    folder = "instruments" if folder == "rl_helpers" else folder
+    tests = [path for name in FOLDERS for path in sorted((ROOT / "tests" / name).glob("test_*.py"))]
+    tests = [path for path in tests if file in used(path)]
+    tests.sort(key=lambda path: (path.name != own, path.parent.name != folder))
+    return [file, *(path.relative_to(ROOT).as_posix() for path in tests)]
+
+
+def relevant_sections(file: str) -> list[Path]:
+    """The sections that use a file."""
+    return [path for path in sorted((ROOT / "chapters").rglob("*.md")) if file in used(path)]
+
+
+def passes(copy: Path, *words: str) -> bool:
+    """Whether a command of the environment's Python succeeds in a copy of the book."""
+    env = variables(PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
+    command = [python(), *words]
+    try:
+        return not subprocess.run(
+            command, cwd=copy, env=env, capture_output=True, timeout=LIMIT
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def tests_pass(copy: Path, tests: list[str]) -> bool:
+    """Whether the tests pass, up to the first that does not."""
+    left_out = [word for test in LEFT_OUT for word in ("--deselect", test)]
+    return passes(copy, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *left_out, *tests)
+
+
+def section_passes(copy: Path, section: Path) -> bool:
+    """Whether the cells of a section run to their end, as a script."""
+    cells = jupytext.reads(section.read_text("utf8"), fmt="md:myst").cells
+    script = copy / "section.py"
+    script.write_text("\n\n".join(c.source for c in cells if c.cell_type == "code"), "utf8")
+    return passes(copy, script.name)
+
+
+def caught(copy: Path, mutant: Mutant) -> str:
+    """What noticed a mutant: `tests`, the name of a section, or nothing."""
+    path, source = copy / mutant.file, (ROOT / mutant.file).read_text("utf8")
+    path.write_text(mutant.applied(source), "utf8")
+    try:
+        if not tests_pass(copy, relevant_tests(mutant.file)):
+            return "tests"
+        sections = relevant_sections(mutant.file)
+        stopped = next((page for page in sections if not section_passes(copy, page)), None)
+    finally:
+        path.write_text(source, "utf8")
+    if stopped is None:
+        return ""
+    if not section_passes(copy, stopped):
+        raise Stop(f"Without any mutant {stopped.stem} fails too: run make test first.")
+    return stopped.stem
+
+
+def changed_lines(mutant: Mutant) -> tuple[str, str]:
+    """The lines of a mutant before and after the change, without the space around them."""
+    code = (ROOT / mutant.file).read_bytes()
+    first = code.rfind(b"\n", 0, mutant.start) + 1
+    last = (code + b"\n").index(b"\n", mutant.end)
+    before, behind = code[first : mutant.start].decode(), code[mutant.end : last].decode()
+    return tidy(before + mutant.was + behind), tidy(before + mutant.became + behind)
+
+
+def tidy(lines: str) -> str:
+    """Lines without the space around them."""
+    return "\n".join(line.strip() for line in lines.splitlines())
+
+
+def equivalent() -> set[tuple[str, str, str]]:
+    """File, lines before and lines after of the mutants that are known to do the same."""
+    known = tomllib.loads(EQUIVALENT.read_text("utf8")).get("mutant", [])
+    return {(entry["file"], entry["was"], entry["became"]) for entry in known}
+
+
+def sample(n: int, seed: int) -> list[Mutant]:
+    """So many mutants of all files, drawn without replacement; known equivalents are left out."""
+    files = sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "rl_helpers").rglob("*.py")
+    )
+    every = [m for file in files for m in mutants(file, (ROOT / file).read_text("utf8"))]
+    known = equivalent()
+    every = [m for m in every if (m.file, *changed_lines(m)) not in known] if known else every
+    return random.Random(seed).sample(every, min(n, len(every)))
+
+
+def main(n: int = 200, seed: int = 0) -> int:
+    """Plant a sample of mutants, print the score and the survivors; 1 if there are any."""
+    drawn = sample(n, seed)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        concurrent.futures.ThreadPoolExecutor(WORKERS) as pool,
+    ):
+        copies: queue.Queue[Path] = queue.Queue()
+        for number in range(WORKERS):
+            copy = Path(folder) / str(number)
+            for name in COPIED:
+                place = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                copy.mkdir(exist_ok=True)
+                place(ROOT / name, copy / name)
+            copies.put(copy)
+
+        def within(job: object, *arguments: object) -> object:
+            copy = copies.get()
+            try:
+                return job(copy, *arguments)  # type: ignore[operator]
+            finally:
+                copies.put(copy)
+
+        files = sorted({mutant.file for mutant in drawn})
+        tests = [test for file in files for test in relevant_tests(file)]
+        if not pool.submit(within, tests_pass, list(dict.fromkeys(tests))).result():
+            raise Stop("Without any mutant a test fails: run make test first.")
+        jobs = {pool.submit(within, caught, mutant): mutant for mutant in drawn}
+        survivors = []
+        for done, job in enumerate(concurrent.futures.as_completed(jobs), start=1):
+            mutant, by = jobs[job], job.result()
+            survivors += [] if by else [mutant]
+            print(f"{done}/{len(drawn)} {mutant.file}:{mutant.line} {by or 'SURVIVED'}", flush=True)
+    print(f"\n{len(drawn) - len(survivors)} of {len(drawn)} mutants were noticed (seed {seed}).")
+    for mutant in sorted(survivors, key=lambda m: (m.file, m.line)):
+        was, became = (side.replace("\n", "\n      ") for side in changed_lines(mutant))
+        print(f"\n{mutant.file}:{mutant.line}\n    - {was}\n    + {became}")
+    return int(bool(survivors))
+
+
+if __name__ == "__main__":
+    os.nice(10)
+    sys.exit(main(*map(int, sys.argv[1:])))
