@@ -14,7 +14,7 @@ FIRST ?=
 export TORCH_INDEX PORT ARGS LABEL SEEDS FIRST
 
 .DEFAULT_GOAL := help
-TARGETS := book check test robust accept lab serve bench bench-book lock clean distclean
+TARGETS := book check test robust mutate accept lab serve bench bench-book lock clean distclean
 .PHONY: help $(TARGETS)
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make check       lint, types and unit tests, without a build (ARGS=… goes to pytest)"
 	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
 	@echo "make robust      every section with other seeds and other instructions (SEEDS=20, ARGS=<sections>)"
+	@echo "make mutate      how many small mistakes planted in the helpers are noticed (ARGS=<how many>)"
 	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all)"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
 	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"

@@ -13,7 +13,7 @@ from tools import environment
 from tools.messages import FULL, Stop
 
 USAGE = (
-    "Targets: book, check, test, robust, accept, lab, serve, lock, bench, bench-book, clean, "
+    "Targets: book, check, test, robust, mutate, accept, lab, serve, lock, bench, bench-book, clean, "
     "distclean "
     "(see make help)"
 )
@@ -81,6 +81,9 @@ def run(target: str) -> int:
     elif target == "robust":
         environment.ensure("dev")
         status = module("tools.robust", *shlex.split(os.environ.get("ARGS", "")))
+    elif target == "mutate":
+        environment.ensure("dev")
+        status = module("tools.mutate", *shlex.split(os.environ.get("ARGS", "")))
     elif target == "accept":
         environment.ensure("book")
         status = module("tools.locks", os.environ.get("LABEL", ""))
