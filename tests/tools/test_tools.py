@@ -291,8 +291,10 @@ def test_interruption_leaves_the_last_good_site(book: Path, number: signal.Signa
     then = "(site / 'started').touch()\ntime.sleep(60)"
     program = textwrap.dedent(
         f"""
-        import pathlib, sys
+        import pathlib, signal, sys
         from tools import build, targets
+        # A run in the background ignores Ctrl-C, and its children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         book = pathlib.Path({str(book)!r})
         targets.run = lambda _: build.build(book, book / "_build", {builder(book, then)!r})
         sys.exit(targets.main(["book"]))
