@@ -16,7 +16,9 @@ CLEAN = {
     "chapters/mdp/index",
     "chapters/notation",
     "chapters/outlook/ledger",
+    "chapters/policy-gradients/actor-critic",
     "chapters/policy-gradients/index",
+    "chapters/policy-gradients/reinforce",
 }
 
 
