@@ -17,6 +17,7 @@ CLEAN = {
     "chapters/notation",
     "chapters/outlook/ledger",
     "chapters/policy-gradients/actor-critic",
+    "chapters/policy-gradients/bandits",
     "chapters/policy-gradients/index",
     "chapters/policy-gradients/reinforce",
 }
