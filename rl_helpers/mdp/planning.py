@@ -83,8 +83,9 @@ def greedy(Q: Float[Array, "S A"]) -> Float[Array, "S A"]:
             f"Q has shape {np.shape(Q)}; it must be [S, A], not empty, and finite everywhere"
         )
     # Values that differ by rounding alone count as equal, so that ties fall the same way on every
-    # machine.
-    return np.eye(Q.shape[1])[(Q.max(axis=1, keepdims=True) - 1e-12 < Q).argmax(axis=1)]
+    # machine. Rounding grows with the values: a part in 1e12 of the largest.
+    tied = Q.max(axis=1, keepdims=True) - 1e-12 * np.abs(Q).max() <= Q
+    return np.eye(Q.shape[1])[tied.argmax(axis=1)]
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def value_iteration(
 def policy_iteration(
     mdp: MDP, policy: Float[Array, "S A"] | None = None, *, max_steps: int = 1_000
 ) -> Plan:
-    """Evaluate exactly, improve greedily, until the policy no longer changes.
+    """Evaluate exactly, improve greedily, until the values no longer change.
 
     Args:
         mdp: the decision process.

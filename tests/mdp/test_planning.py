@@ -108,6 +108,9 @@ def test_greedy_takes_the_first_of_equals() -> None:
     np.testing.assert_array_equal(greedy(Q).argmax(axis=1), [1, 0, 1])
     # 0.1 + 0.2 exceeds 0.3 by rounding alone
     assert greedy(np.array([[0.3, 0.1 + 0.2]])).tolist() == [[1, 0]]
+    for scale in (1e-15, 1e9):  # what counts as rounding goes with the size of the values
+        assert greedy(scale * np.array([[0.3, 0.1 + 0.2]])).tolist() == [[1, 0]]
+        assert greedy(scale * np.array([[0.3, 0.3 + 1e-9]])).tolist() == [[0, 1]]
 
 
 # ---- Properties ---------------------------------------------------------------------------------
