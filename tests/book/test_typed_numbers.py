@@ -15,6 +15,7 @@ CLEAN = {
     "chapters/bibliography",
     "chapters/mdp/bellman-optimality",
     "chapters/mdp/index",
+    "chapters/mdp/value-functions",
     "chapters/notation",
     "chapters/outlook/ledger",
     "chapters/policy-gradients/actor-critic",
