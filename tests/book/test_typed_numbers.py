@@ -21,6 +21,7 @@ CLEAN = {
     "chapters/policy-gradients/actor-critic",
     "chapters/policy-gradients/bandits",
     "chapters/policy-gradients/index",
+    "chapters/policy-gradients/policy-gradient-theorem",
     "chapters/policy-gradients/ppo",
     "chapters/policy-gradients/reinforce",
 }
