@@ -14,6 +14,7 @@ from tools.typed_numbers import Typed, main, typed_numbers
 CLEAN = {
     "chapters/bibliography",
     "chapters/mdp/bellman-optimality",
+    "chapters/mdp/decision-processes",
     "chapters/mdp/index",
     "chapters/mdp/value-functions",
     "chapters/notation",
