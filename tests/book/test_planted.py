@@ -130,7 +130,7 @@ HELPERS = [
 
 @pytest.mark.parametrize(("file", "right", "wrong", "section"), HELPERS)
 def test_in_a_helper(file: str, right: str, wrong: str, section: str, tmp_path: Path) -> None:
-    """The section's own checks stop it: its cells run as a script that imports the spoiled copy."""
+    """Its own checks or findings stop the section, run as a script that imports the spoiled copy."""
     shutil.copytree(ROOT / "rl_helpers", tmp_path / "rl_helpers")
     helper = tmp_path / "rl_helpers" / file
     source = helper.read_text("utf8")
@@ -146,9 +146,10 @@ def test_in_a_helper(file: str, right: str, wrong: str, section: str, tmp_path: 
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     said = "".join(done.stderr.strip().splitlines()[-1:])
-    failed = re.match(r"rl_helpers\.checks\.CheckFailed: (eq-[\w-]+): ", said)
-    assert failed, f"no check noticed that {file} says {wrong}: {said or 'it ran to its end'}"
-    assert f"({failed[1]})" in page, "the check is of an equation of this section"
+    failed = re.match(r"rl_helpers\.\w+\.(?:Check|Finding)Failed: ([\w-]+): ", said)
+    assert failed, f"nothing noticed that {file} says {wrong}: {said or 'it ran to its end'}"
+    named = f"({failed[1]})" if failed[1].startswith("eq-") else f'finding("{failed[1]}"'
+    assert named in page, "what stops it is an equation or a finding of this section"
 
 
 # ---- In an executed notebook --------------------------------------------------------------------
