@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +45,7 @@ LEFT_OUT = [
     "tests/policy_gradients/test_against_plain_loops.py::test_a_mistake_in_a_loop_is_noticed"
 ]
 WORKERS, LIMIT = 2, 600  # processes; seconds of one run: a mutant may never end
+UNDECIDED = "undecided"  # no answer in time, or not the same one twice
 EQUIVALENT = ROOT / "tools" / "equivalent_mutants.toml"
 
 
@@ -73,48 +75,69 @@ def relevant_sections(file: str) -> list[Path]:
     return [path for path in sorted((ROOT / "chapters").rglob("*.md")) if file in used(path)]
 
 
-def passes(copy: Path, *words: str) -> bool:
-    """Whether a command of the environment's Python succeeds in a copy of the book."""
+def trouble(copy: Path, *words: str) -> str:
+    """Why a command of the environment's Python fails in a copy of the book; empty if it does not.
+
+    A run that does not end within the limit, or is ended by a signal, says nothing of the mutant:
+    the machine may be busy, or somebody stopped it.
+    """
     env = variables(PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
-    command = [python(), *words]
     try:
-        return not subprocess.run(
-            command, cwd=copy, env=env, capture_output=True, timeout=LIMIT
-        ).returncode
+        done = subprocess.run(
+            [python(), *words], cwd=copy, env=env, capture_output=True, text=True, timeout=LIMIT
+        )
     except subprocess.TimeoutExpired:
-        return False
+        return UNDECIDED
+    if done.returncode < 0:
+        return UNDECIDED
+    said = (done.stderr.strip() or done.stdout.strip()).splitlines() or [""]
+    return f"exit status {done.returncode}: {said[-1]}" if done.returncode else ""
 
 
-def tests_pass(copy: Path, tests: list[str]) -> bool:
-    """Whether the tests pass, up to the first that does not."""
+def tests_trouble(copy: Path, tests: list[str]) -> str:
+    """Why the tests fail, at the first that does."""
     left_out = [word for test in LEFT_OUT for word in ("--deselect", test)]
-    return passes(copy, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *left_out, *tests)
+    return trouble(copy, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *left_out, *tests)
 
 
-def section_passes(copy: Path, section: Path) -> bool:
-    """Whether the cells of a section run to their end, as a script."""
+def section_trouble(copy: Path, section: Path) -> str:
+    """Why the cells of a section, as a script, do not run to their end."""
     cells = jupytext.reads(section.read_text("utf8"), fmt="md:myst").cells
     script = copy / "section.py"
     script.write_text("\n\n".join(c.source for c in cells if c.cell_type == "code"), "utf8")
-    return passes(copy, script.name)
+    return trouble(copy, script.name)
 
 
-def caught(copy: Path, mutant: Mutant) -> str:
-    """What noticed a mutant: `tests`, the name of a section, or nothing."""
+def noticed(copy: Path, mutant: Mutant) -> str:
+    """What noticed a mutant and how it said so; `UNDECIDED`; or nothing.
+
+    A section that a mutant stops must run without it, and be stopped again: a check that fails now
+    and then would otherwise count.
+    """
     path, source = copy / mutant.file, (ROOT / mutant.file).read_text("utf8")
-    path.write_text(mutant.applied(source), "utf8")
+    spoiled, undecided = mutant.applied(source), ""
     try:
-        if not tests_pass(copy, relevant_tests(mutant.file)):
-            return "tests"
-        sections = relevant_sections(mutant.file)
-        stopped = next((page for page in sections if not section_passes(copy, page)), None)
+        path.write_text(spoiled, "utf8")
+        said = tests_trouble(copy, relevant_tests(mutant.file))
+        if said:
+            return said if said == UNDECIDED else f"tests, {said}"
+        for page in relevant_sections(mutant.file):
+            said = section_trouble(copy, page)
+            if said == UNDECIDED:
+                undecided = UNDECIDED
+            elif said:
+                path.write_text(source, "utf8")
+                sound = not section_trouble(copy, page)
+                path.write_text(spoiled, "utf8")
+                if sound and section_trouble(copy, page) == said:
+                    return f"{page.stem}, {said}"
+                print(
+                    f"{page.stem} is no witness of {mutant.file}:{mutant.line}: {said}", flush=True
+                )
+                undecided = UNDECIDED
+        return undecided
     finally:
         path.write_text(source, "utf8")
-    if stopped is None:
-        return ""
-    if not section_passes(copy, stopped):
-        raise Stop(f"Without any mutant {stopped.stem} fails too: run make test first.")
-    return stopped.stem
 
 
 def changed_lines(mutant: Mutant) -> tuple[str, str]:
@@ -164,28 +187,33 @@ def main(n: int = 200, seed: int = 0) -> int:
                 place(ROOT / name, copy / name)
             copies.put(copy)
 
-        def within(job: object, *arguments: object) -> object:
+        def within(job: Callable[..., str], *arguments: object) -> str:
             copy = copies.get()
             try:
-                return job(copy, *arguments)  # type: ignore[operator]
+                return job(copy, *arguments)
             finally:
                 copies.put(copy)
 
         files = sorted({mutant.file for mutant in drawn})
         tests = [test for file in files for test in relevant_tests(file)]
-        if not pool.submit(within, tests_pass, list(dict.fromkeys(tests))).result():
-            raise Stop("Without any mutant a test fails: run make test first.")
-        jobs = {pool.submit(within, caught, mutant): mutant for mutant in drawn}
-        survivors = []
+        if failed := pool.submit(within, tests_trouble, list(dict.fromkeys(tests))).result():
+            raise Stop(f"Without any mutant the tests do not pass: {failed}. Run make test first.")
+        jobs = {pool.submit(within, noticed, mutant): mutant for mutant in drawn}
+        left: list[tuple[Mutant, str]] = []
         for done, job in enumerate(concurrent.futures.as_completed(jobs), start=1):
             mutant, by = jobs[job], job.result()
-            survivors += [] if by else [mutant]
-            print(f"{done}/{len(drawn)} {mutant.file}:{mutant.line} {by or 'SURVIVED'}", flush=True)
-    print(f"\n{len(drawn) - len(survivors)} of {len(drawn)} mutants were noticed (seed {seed}).")
-    for mutant in sorted(survivors, key=lambda m: (m.file, m.line)):
+            left += [(mutant, by or "survived")] if by in ("", UNDECIDED) else []
+            where = f"{mutant.file}:{mutant.line}"
+            print(f"{done}/{len(drawn)} {where} {by or 'SURVIVED'}", flush=True)
+    unknown = sum(by == UNDECIDED for _, by in left)
+    print(
+        f"\n{len(drawn) - len(left)} of {len(drawn)} mutants were noticed (seed {seed}); ", end=""
+    )
+    print(f"{len(left) - unknown} survived, {unknown} undecided.")
+    for mutant, by in sorted(left, key=lambda pair: (pair[0].file, pair[0].line)):
         was, became = (side.replace("\n", "\n      ") for side in changed_lines(mutant))
-        print(f"\n{mutant.file}:{mutant.line}\n    - {was}\n    + {became}")
-    return int(bool(survivors))
+        print(f"\n{mutant.file}:{mutant.line} {by}\n    - {was}\n    + {became}")
+    return int(bool(left))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,57 @@ def test_tests_and_sections_of_a_file() -> None:
     assert "tests/instruments/test_plots.py" not in tests
     names = [path.stem for path in mutate.relevant_sections("rl_helpers/policy_gradients/ppo.py")]
     assert names == ["ppo"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("pass", ""),
+        ("print('words'); raise ValueError('wrong')", "exit status 1: ValueError: wrong"),
+        ("import os; os.kill(os.getpid(), 15)", mutate.UNDECIDED),
+        ("import time; time.sleep(60)", mutate.UNDECIDED),
+    ],
+)
+def test_only_a_failure_of_its_own_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    monkeypatch.setattr(mutate, "LIMIT", 3 if "sleep" in code else 60)
+    assert mutate.trouble(tmp_path, "-c", code) == said
+
+
+MUTANT = mutate.sample(1, seed=0)[0]
+
+
+@pytest.mark.parametrize(
+    ("tests", "section", "expected"),
+    [
+        (["wrong"], [], "tests, wrong"),
+        ([mutate.UNDECIDED], [], mutate.UNDECIDED),
+        ([""], [""], ""),
+        ([""], ["wrong", "", "wrong"], "page, wrong"),
+        ([""], ["wrong", "wrong"], mutate.UNDECIDED),  # without the mutant too
+        ([""], ["wrong", "", ""], mutate.UNDECIDED),  # now and then
+        ([""], [mutate.UNDECIDED], mutate.UNDECIDED),
+    ],
+)
+def test_who_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tests: list[str], section: list[str], expected: str,
+) -> None:  # fmt: skip
+    file = tmp_path / MUTANT.file
+    file.parent.mkdir(parents=True)
+    answers, seen = [*tests, *section], []
+
+    def answer(*_: object) -> str:
+        seen.append(file.read_text("utf8"))
+        return answers.pop(0)
+
+    monkeypatch.setattr(mutate, "tests_trouble", answer)
+    monkeypatch.setattr(mutate, "section_trouble", answer)
+    monkeypatch.setattr(mutate, "relevant_sections", lambda file: [Path("page.md")])
+    assert mutate.noticed(tmp_path, MUTANT) == expected
+    assert answers == []
+    source = (mutate.ROOT / MUTANT.file).read_text("utf8")
+    # the third run is the section's without the mutant
+    assert [text == source for text in seen] == [False, False, True, False][: len(seen)]
+    assert file.read_text("utf8") == source
