@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tools import sources
+from tools import leftovers, sources
 from tools.environment import ROOT
 from tools.messages import Stop
 
@@ -88,7 +88,7 @@ def accept(wanted: str, root: Path = ROOT) -> list[str]:
         Stop: no label, one that is neither displayed nor locked, or a lock file that is broken.
     """
     path = root / FILE
-    pages = sorted((root / "chapters").rglob("*.md"))
+    pages = leftovers.pages(root)
     now = {label: lock for page in pages for label, lock in read(page.read_text("utf8")).items()}
     try:
         held = load(path)

@@ -13,7 +13,6 @@ import concurrent.futures
 import os
 import queue
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import jupytext
-
+from extensions import keys
+from tools import leftovers, sources
 from tools.environment import ROOT, python, variables
 from tools.messages import Stop
 from tools.mutants import Mutant, mutants
@@ -51,13 +50,10 @@ EQUIVALENT = ROOT / "tools" / "equivalent_mutants.toml"
 
 @cache
 def used(path: Path) -> frozenset[str]:
-    """Files of `rl_helpers` that a file imports, directly or through others."""
-    names = re.findall(r"rl_helpers(?:\.\w+)*", path.read_text("utf8"))
-    lines = re.findall(r"from (rl_helpers[\w.]*) import \(?([\w\s,]+)", path.read_text("utf8"))
-    names += [f"{package}.{name}" for package, words in lines for name in re.findall(r"\w+", words)]
-    files = {name.replace(".", "/") + ".py" for name in names}
-    found = {file for file in files if (ROOT / file).is_file() and ROOT / file != path}
-    return frozenset(found.union(*(used(ROOT / file) for file in found)))
+    """Files of `rl_helpers` that a test or a section imports, directly or through others."""
+    text = path.read_text("utf8")
+    code = [cell.code for cell in sources.cells(text)] if path.suffix == ".md" else [text]
+    return frozenset(found.relative_to(ROOT).as_posix() for found in keys.helpers(ROOT, code))
 
 
 def relevant_tests(file: str) -> list[str]:
@@ -72,7 +68,7 @@ def relevant_tests(file: str) -> list[str]:
 
 def relevant_sections(file: str) -> list[Path]:
     """The sections that use a file."""
-    return [path for path in sorted((ROOT / "chapters").rglob("*.md")) if file in used(path)]
+    return [path for path in leftovers.pages() if file in used(path)]
 
 
 def trouble(copy: Path, *words: str) -> str:
@@ -102,9 +98,8 @@ def tests_trouble(copy: Path, tests: list[str]) -> str:
 
 def section_trouble(copy: Path, section: Path) -> str:
     """Why the cells of a section, as a script, do not run to their end."""
-    cells = jupytext.reads(section.read_text("utf8"), fmt="md:myst").cells
     script = copy / "section.py"
-    script.write_text("\n\n".join(c.source for c in cells if c.cell_type == "code"), "utf8")
+    script.write_text(sources.script(section.read_text("utf8")), "utf8")
     return trouble(copy, script.name)
 
 
@@ -218,4 +213,7 @@ def main(n: int = 200, seed: int = 0) -> int:
 
 if __name__ == "__main__":
     os.nice(10)
-    sys.exit(main(*map(int, sys.argv[1:])))
+    try:
+        sys.exit(main(*map(int, sys.argv[1:])))
+    except Stop as stop:
+        sys.exit(str(stop))

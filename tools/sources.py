@@ -43,6 +43,11 @@ def cells(text: str) -> list[Cell]:
     return found
 
 
+def script(text: str) -> str:
+    """The code cells of a page, one after the other."""
+    return "\n".join(cell.code for cell in cells(text))
+
+
 def without_cells(text: str) -> str:
     """A page with its code cells left blank: each line keeps its number."""
     return CELL.sub(lambda match: "\n" * match[0].count("\n"), text)

@@ -20,8 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tools import sources
-from tools.environment import ROOT
+from tools import leftovers, sources
 
 NAMED = (
     "actions?|algorithms?|appendix|arms?|chapters?|details?|equations?|exercises?|figures?|lemmas?|lines?|"
@@ -62,35 +61,50 @@ class Typed(NamedTuple):
     place: str
 
 
+class Page(NamedTuple):
+    """The parts of a page: its cells with their syntax, its drawing functions, its text."""
+
+    cells: list[tuple[sources.Cell, ast.Module | None]]
+    drawing: set[str]
+    prose: str
+
+
+def parts_of(text: str) -> Page:
+    """Return the parts of a page."""
+    cells = [(cell, sources.parsed(cell.code)) for cell in sources.cells(text)]
+    drawing = {name for _, tree in cells if tree for name in drawn(tree)}
+    return Page(cells, drawing, blanked(sources.without_cells(text), CODE))
+
+
 def typed_numbers(text: str) -> list[Typed]:
     """Return the typed numbers of a page, in order."""
-    trees = [tree for cell in sources.cells(text) if (tree := sources.parsed(cell.code))]
-    drawing = {name for tree in trees for name in drawn(tree)}
-    prose = blanked(sources.without_cells(text), CODE)
-    formulas = " ".join(match[0] for match in re.finditer(FORMULA, prose, re.S))
-    known = EXCUSED | {number for tree in trees for number in literals(tree, drawing)}
-    known |= {
-        value(digits) for digits in re.findall(r"\d[\d,]*\.?\d*", formulas.replace("{,}", ","))
-    }
-    return [
-        typed
-        for typed in written_numbers(text)
-        if not known & {value(percent(typed.number)[0]), value(*percent(typed.number))}
-    ]
+    page = parts_of(text)
+    known = known_numbers(page)
+    return [typed for typed in numbers_of(page, text.splitlines()) if not known & values(typed)]
 
 
 def written_numbers(text: str) -> list[Typed]:
     """Return every number that a page's text says by itself, in order, known from code or not."""
-    cells = [(cell, sources.parsed(cell.code)) for cell in sources.cells(text)]
-    drawing = {name for _, tree in cells if tree for name in drawn(tree)}
-    prose = blanked(sources.without_cells(text), CODE)
-    places = [(1, blanked(prose, [FORMULA, *MARKUP]), "prose")]
-    for cell, tree in cells:
+    return numbers_of(parts_of(text), text.splitlines())
+
+
+def known_numbers(page: Page) -> set[float]:
+    """Return the numbers that stand in a page's code or formulas, and those that are excused."""
+    formulas = " ".join(match[0] for match in re.finditer(FORMULA, page.prose, re.S))
+    known = {value(n) for n in re.findall(r"\d[\d,]*\.?\d*", formulas.replace("{,}", ","))}
+    trees = (tree for _, tree in page.cells if tree)
+    return known | EXCUSED | {n for tree in trees for n in literals(tree, page.drawing)}
+
+
+def numbers_of(page: Page, lines: list[str]) -> list[Typed]:
+    """Return every number in a page's prose, captions and alt texts, in order."""
+    places = [(1, blanked(page.prose, [FORMULA, *MARKUP]), "prose")]
+    for cell, tree in page.cells:
         line, caption = caption_of(cell)
         places.append((line, blanked(caption, [*CODE, FORMULA]), "caption"))
         if tree:
-            places += [(cell.line + n - 1, said, "alt text") for n, said in alts(tree, drawing)]
-    lines = text.splitlines()
+            alt_texts = alts(tree, page.drawing)
+            places += [(cell.line + n - 1, said, "alt text") for n, said in alt_texts]
     found = [
         Typed(first(lines, line + said.count("\n", 0, match.start()), match[0]), match[0], place)
         for line, said, place in places
@@ -99,9 +113,11 @@ def written_numbers(text: str) -> list[Typed]:
     return sorted(found, key=lambda number: number.line)
 
 
-def percent(number: str) -> tuple[str, bool]:
-    """Return the digits of a written number, and whether it is a percentage."""
-    return number.rstrip("% \xa0\u202f"), number.endswith("%")
+def values(typed: Typed) -> set[float]:
+    """Return what a written number may stand for in code: a percentage, its fraction too."""
+    match = NUMBER.fullmatch(typed.number)
+    assert match is not None
+    return {value(match["digits"]), value(match["digits"], bool(match["percent"]))}
 
 
 def first(lines: list[str], line: int, part: str) -> int:
@@ -174,7 +190,7 @@ def constants(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 def main(names: list[str]) -> int:
     """Print the typed numbers of pages, by default of all; return 1 if there are any."""
-    pages = [Path(name) for name in names] or sorted((ROOT / "chapters").rglob("*.md"))
+    pages = [Path(name) for name in names] or leftovers.pages()
     count = 0
     for page in pages:
         for line, number, place in typed_numbers(page.read_text("utf8")):

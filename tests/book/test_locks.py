@@ -244,6 +244,15 @@ def test_accept_says_what_is_allowed(label: str, message: str, book: Path) -> No
     assert not (book / locks.FILE).exists(), "nothing is accepted by mistake"
 
 
+def test_what_jupyterlab_left_is_not_accepted(book: Path) -> None:
+    left = book / "chapters" / ".ipynb_checkpoints" / "old-checkpoint.md"
+    left.parent.mkdir()
+    left.write_text("# Old\n\n$$ z $$ (eq-old)\n")
+    locks.accept("all", book)
+    with pytest.raises(Stop, match="No equation is labelled 'eq-old'"):
+        locks.accept("eq-old", book)
+
+
 def test_accept_does_not_overwrite_a_broken_file(book: Path) -> None:
     broken = "eq-one:\n  latex: [\n"
     (book / locks.FILE).write_text(broken)

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jupytext
 import nbformat
 import pytest
 from nbformat import NotebookNode
 
 from extensions.kernels import KERNEL_ENV
+from tools import sources
 from tools.environment import ROOT
 from tools.site import build_folder
 
@@ -138,9 +138,7 @@ def test_in_a_helper(file: str, right: str, wrong: str, section: str, tmp_path: 
     helper.write_text(source.replace(right, wrong), "utf8")
 
     page = (ROOT / "chapters" / f"{section}.md").read_text("utf8")
-    cells = jupytext.reads(page, fmt="md:myst").cells
-    script = "\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    (tmp_path / "section.py").write_text(script, "utf8")
+    (tmp_path / "section.py").write_text(sources.script(page), "utf8")
     done = subprocess.run(
         [sys.executable, "section.py"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,

@@ -70,6 +70,7 @@ def test_tests_and_sections_of_a_file() -> None:
     assert tests[:2] == ["rl_helpers/mdp/returns.py", "tests/mdp/test_returns.py"]
     assert "tests/policy_gradients/test_losses.py" in tests
     assert "tests/instruments/test_plots.py" not in tests
+    assert "tests/mdp/test_grid_plots.py" in mutate.relevant_tests("rl_helpers/mdp/grid_plots.py")
     names = [path.stem for path in mutate.relevant_sections("rl_helpers/policy_gradients/ppo.py")]
     assert names == ["ppo"]
 
