@@ -36,25 +36,35 @@ class SectionFailed(Exception):
         self.line = line
 
 
-def run(notebook: NotebookNode, source: Path, path: Path, running: set[NotebookClient]) -> float:
-    """Execute a notebook in place, in the folder of its source, and return the seconds taken."""
-    client = NotebookClient(
+def new_client(notebook: NotebookNode, allow_errors: bool = False) -> NotebookClient:
+    """Return what executes a notebook in place, to its first error or in spite of all."""
+    return NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
+        allow_errors=allow_errors,
         coalesce_streams=True,  # how prints come in pieces differs from run to run
         record_timing=False,  # times in the cells' metadata would change the notebook's hash
         shutdown_kernel="immediate",
         config=Config({"KernelManager": {"transport_encryption": "auto"}}),
     )
-    at = [0]
-    client.on_cell_start = lambda cell, cell_index: at.__setitem__(0, cell_index)
+
+
+def kernel_env(source: Path) -> dict[str, str]:
+    """Return the environment of a kernel that executes a section of the book in a folder."""
     # The helpers that were hashed are the helpers that run, wherever the project is installed.
     paths = filter(None, [str(source), os.environ.get("PYTHONPATH")])
-    env = {**os.environ, **KERNEL_ENV, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, **KERNEL_ENV, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run(notebook: NotebookNode, source: Path, path: Path, running: set[NotebookClient]) -> float:
+    """Execute a notebook in place, in the folder of its source, and return the seconds taken."""
+    client = new_client(notebook)
+    at = [0]
+    client.on_cell_start = lambda cell, cell_index: at.__setitem__(0, cell_index)
     running.add(client)
     start = time.monotonic()
     try:
-        asyncio.run(client.async_execute(cwd=str(path.parent), env=env))
+        asyncio.run(client.async_execute(cwd=str(path.parent), env=kernel_env(source)))
     except Exception as error:  # of the cell, or of its kernel: both are reported at the cell
         raise failure(error, notebook, at[0], path.read_text("utf8")) from None
     finally:

@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jupytext
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from extensions.kernels import KERNEL_ENV
+from extensions.kernels import kernel_env, new_client
 from tools import leftovers
 from tools.environment import ROOT
 from tools.messages import Stop
@@ -80,11 +79,8 @@ def execute(page: Path, seed: int | None, env: dict[str, str]) -> Outcome:
     if seed is not None:
         text = SEED.sub(f"SEED = {seed}", text)
     notebook = jupytext.reads(text, fmt="md:myst")
-    client = NotebookClient(notebook, timeout=1800, allow_errors=True)
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    client.execute(
-        cwd=str(page.parent), env={**os.environ, **KERNEL_ENV, **env, "PYTHONPATH": paths}
-    )
+    client = new_client(notebook, allow_errors=True)
+    client.execute(cwd=str(page.parent), env=kernel_env(ROOT) | env)
     return read(notebook)
 
 
