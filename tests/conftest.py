@@ -1,8 +1,13 @@
-"""What the tests of the helpers share."""
+"""What tests share: the examples of Hypothesis, calls without type checks, and a browser."""
+
+from collections.abc import Iterator
 
 import jaxtyping
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.book.browser import ARGUMENTS, PATIENCE, patience
 
 # The same examples in every run, so that a failure in CI is one here too.
 settings.register_profile("book", deadline=None, max_examples=25, derandomize=True)
@@ -13,3 +18,13 @@ settings.load_profile("book")
 def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call helpers as a reader does: bad shapes reach their `ValueError`, not the type checker."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    """Chromium, for one file and no longer: while it is open, no other event loop can run."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        with patience(PATIENCE):
+            yield browser
+        browser.close()

@@ -11,20 +11,17 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from rl_helpers.frames import unpack
 from tests.book.browser import (
-    ARGUMENTS,
     DESKTOP,
     NO_SITE,
-    PATIENCE,
     PHONE,
     SITE,
     Reader,
     explorers,
     pages,
-    patience,
     skip_or_fail,
     text,
 )
@@ -58,16 +55,6 @@ OPEN_ALL = "document.querySelectorAll('details').forEach((box) => { box.open = t
 def _site() -> None:
     if not (SITE / "index.html").exists():
         skip_or_fail(NO_SITE.format(SITE))
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    # One for this file and no longer: while it is open, no other event loop can run.
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
-        with patience(PATIENCE):
-            yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

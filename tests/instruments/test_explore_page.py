@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from rl_helpers.explore import MILLISECONDS_PER_FRAME, Explore
 from rl_helpers.frames import svg
-from tests.book.browser import ARGUMENTS, PATIENCE, Watch, patience
+from tests.book.browser import PATIENCE, Watch
 from tools.environment import ROOT
 from tools.site import served
 
@@ -66,16 +66,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (site / "elsewhere.html").write_text(FRAME.format("").strip(), "utf8")
     with served(site) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    # One for this file and no longer: while it is open, no other event loop can run.
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
-        with patience(PATIENCE):
-            yield browser
-        browser.close()
 
 
 @pytest.fixture
