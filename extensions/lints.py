@@ -98,33 +98,25 @@ def lint_equations(pages: list[Page]) -> Iterator[Fault]:
                 yield (
                     page.docname,
                     node.line,
-                    (
-                        "a numbered amsmath environment cannot be checked or referred to; allowed are "
-                        "$$ … $$ (eq-label) with aligned inside, and starred environments"
-                    ),
+                    "a numbered amsmath environment cannot be checked or referred to; allowed are "
+                    "$$ … $$ (eq-label) with aligned inside, and starred environments",
                 )
             elif not re.fullmatch(r"eq(-[a-z0-9]+)+", label):
                 yield page.fault(
                     where,
-                    (
-                        f"equation label {label!r}; allowed are eq- and lower-case words with hyphens"
-                    ),
+                    f"equation label {label!r}; allowed are eq- and lower-case words with hyphens",
                 )
             elif label in displayed:
                 yield page.fault(
                     where,
-                    (
-                        f"equation {label} is displayed in {displayed[label]} already; "
-                        "a label is allowed once in the book"
-                    ),
+                    f"equation {label} is displayed in {displayed[label]} already; "
+                    "a label is allowed once in the book",
                 )
             elif label not in checked:
                 yield page.fault(
                     where,
-                    (
-                        f"equation {label} has no check; a labelled equation must be checked in its "
-                        "section, one that claims nothing may go without a label"
-                    ),
+                    f"equation {label} has no check; a labelled equation must be checked in its "
+                    "section, one that claims nothing may go without a label",
                 )
             displayed.setdefault(label, page.docname)
 
@@ -142,19 +134,15 @@ def lint_checks(pages: list[Page]) -> Iterator[Fault]:
             if label not in known:
                 yield page.fault(
                     where,
-                    (
-                        f"check of {label}, which this page does not display; allowed are its "
-                        f"labelled equations: {', '.join(known) or 'it has none'}"
-                    ),
+                    f"check of {label}, which this page does not display; allowed are its "
+                    f"labelled equations: {', '.join(known) or 'it has none'}",
                     line,
                 )
             if not check["mistakes"]:
                 yield page.fault(
                     where,
-                    (
-                        f"check of {label} rejects no mistake; at least one is needed, or the check "
-                        "might pass whatever the equation says"
-                    ),
+                    f"check of {label} rejects no mistake; at least one is needed, or the check "
+                    "might pass whatever the equation says",
                     line,
                 )
             if check["anchor"] in anchors:
@@ -198,8 +186,8 @@ def lint_sides(pages: list[Page]) -> Iterator[Fault]:
                 if len(sides) == 2 and sources.skeleton(sides[0]) == sources.skeleton(sides[1]):
                     message = (
                         f"{ast.unparse(call.func)} compares {ast.unparse(sides[0])} with itself; "
+                        "compute its two sides in two ways"
                     )
-                    message += "compute its two sides in two ways"
                     yield page.docname, cell.line + call.lineno - 1, message
 
 
@@ -275,11 +263,10 @@ def lint_captions(pages: list[Page]) -> Iterator[Fault]:
                     f"its {runs['seeds']:,} seeds": rf"(?<![\d.,]){runs['seeds']:,}(?![\d]|[.,]\d)",
                     f"its band from the {low}th to the {high}th percentile": rf"\b{low}th\b.*\b{high}th\b",
                 }
-                for what in (
-                    what for what, said in missing.items() if not re.search(said, caption)
-                ):
-                    message = f"the caption of {label} does not say {what}"
-                    yield page.fault(rf"name:\s*['\"]?{re.escape(label)}\b", message, line)
+                for what, said in missing.items():
+                    if not re.search(said, caption):
+                        message = f"the caption of {label} does not say {what}"
+                        yield page.fault(rf"name:\s*['\"]?{re.escape(label)}\b", message, line)
 
 
 def lint_figures(pages: list[Page]) -> Iterator[Fault]:
@@ -307,10 +294,8 @@ def lint_figures(pages: list[Page]) -> Iterator[Fault]:
                     yield (
                         page.docname,
                         line_of(image),
-                        (
-                            f"image {image['uri']} is not in a figure; allowed is a figure directive "
-                            "with name, alt and a caption"
-                        ),
+                        f"image {image['uri']} is not in a figure; allowed is a figure directive "
+                        "with name, alt and a caption",
                     )
         for line, cell, output in outputs(page.notebook):
             figure = record(output, "rl_figure")
@@ -364,10 +349,8 @@ def lint_outputs(pages: list[Page]) -> Iterator[Fault]:
                 yield (
                     page.docname,
                     line,
-                    (
-                        f"output {', '.join(sorted(pictures))} is a bare figure; allowed are those of "
-                        "Explore, which have alt text and follow the theme"
-                    ),
+                    f"output {', '.join(sorted(pictures))} is a bare figure; allowed are those of "
+                    "Explore, which have alt text and follow the theme",
                 )
             if "application/vnd.jupyter.widget-view+json" in data:
                 yield page.docname, line, "output is a live widget, which does nothing in a page"
@@ -378,7 +361,7 @@ def lint_outputs(pages: list[Page]) -> Iterator[Fault]:
                 yield (
                     page.docname,
                     line,
-                    (f"output has the memory address {address[0]}, which is another one next time"),
+                    f"output has the memory address {address[0]}, which is another one next time",
                 )
 
 
@@ -390,7 +373,7 @@ def lint_exercises(pages: list[Page], least: int) -> Iterator[Fault]:
         for label in (label for label in found if label not in solved):
             yield page.fault(
                 rf":label:\s*{re.escape(label)}\s*$",
-                (f"exercise {label} has no solution on its page; write a solution-start for it"),
+                f"exercise {label} has no solution on its page; write a solution-start for it",
             )
         if page.notebook is not None and len(found) < least:
             yield (

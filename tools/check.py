@@ -31,16 +31,14 @@ def everything() -> int:
     failure = ""
     start = time.monotonic()
     try:
-        page = build()
-        seconds = time.monotonic() - start
-        report(page, seconds)
+        report(build(), time.monotonic() - start)
     except Stop as stop:
         if "Interrupted" in str(stop):
             raise
         # The other checks may show why, so they run all the same; test_build.py fails.
         print(stop, flush=True)
-        seconds = time.monotonic() - start
         failure = str(stop)[-20_000:]  # an environment variable cannot hold any length
+    seconds = time.monotonic() - start
     notebooks = build_folder() / "notebooks"
     executed = [str(notebooks)] if notebooks.is_dir() else []
     env = {"BOOK_FAILURE": failure, "BOOK_SECONDS": f"{seconds:.0f}"}

@@ -14,8 +14,7 @@ from tools.messages import FULL, Stop
 
 USAGE = (
     "Targets: book, check, test, robust, mutate, accept, lab, serve, lock, bench, bench-book, clean, "
-    "distclean "
-    "(see make help)"
+    "distclean (see make help)"
 )
 LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
 

@@ -1,13 +1,9 @@
 """Returns: rewards, summed with discount."""
 
-from typing import Any
-
 from jaxtyping import Float
 
-from rl_helpers.arrays import floats_like
+from rl_helpers.arrays import Array, floats_like
 from rl_helpers.validation import require_steps, require_unit
-
-Array = Any  # a NumPy array or a torch tensor
 
 
 def discounted_returns(

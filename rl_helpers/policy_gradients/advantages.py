@@ -10,14 +10,10 @@ NEXT_STEP) makes one *dead* step there, with reward 0 and an action that nobody 
 step returns the episode's true last observation.
 """
 
-from typing import Any
-
 from jaxtyping import Bool, Float
 
-from rl_helpers.arrays import floats_like, where
+from rl_helpers.arrays import Array, floats_like, where
 from rl_helpers.validation import require_same_shape, require_steps, require_unit
-
-Array = Any  # a NumPy array or a torch tensor
 
 
 def bootstrapped_returns(

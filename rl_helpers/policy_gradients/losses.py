@@ -4,16 +4,12 @@ Losses are of each sample, to be averaged by `masks.masked_mean` over the steps 
 loops and checks call the same functions.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rl_helpers.arrays import fixed
+from rl_helpers.arrays import Array, fixed
 from rl_helpers.validation import require_positive, require_same_shape
-
-Array = Any  # a NumPy array or a torch tensor
 
 
 def categorical_log_prob(

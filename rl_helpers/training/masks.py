@@ -1,13 +1,9 @@
 """Means over the steps that count: dead steps of an environment that resets do not."""
 
-from typing import Any
-
 from jaxtyping import Bool, Float
 
-from rl_helpers.arrays import column, where
+from rl_helpers.arrays import Array, column, where
 from rl_helpers.validation import require_same_shape
-
-Array = Any  # a NumPy array or a torch tensor
 
 
 def masked_mean(
