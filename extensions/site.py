@@ -244,6 +244,16 @@ def first_page(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
     return [("index", {}, "redirect.html")]
 
 
+def forget_words(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
+    """Drop the words that no page has any more: an edited book's search is that of a clean build."""
+    indexer = getattr(app.builder, "indexer", None)
+    if indexer is not None:
+        for words in (indexer._mapping, indexer._title_mapping):
+            for word in [word for word, pages in words.items() if not pages]:
+                del words[word]
+    return []
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     for name, default in [("URL", ""), ("REPOSITORY", ""), ("BRANCH", "main")]:
@@ -264,5 +274,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", fold, priority=900)
     app.connect("doctree-resolved", wrap_tables)
     app.connect("html-collect-pages", first_page)
+    app.connect("html-collect-pages", forget_words)
     app.connect("html-page-context", page_context, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

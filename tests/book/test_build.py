@@ -5,9 +5,11 @@ import os
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from extensions.site import forget_words
 from tools.build import build, report
 from tools.site import build_folder
 
@@ -24,6 +26,14 @@ def test_book_builds() -> None:
     if FAILURE:
         pytest.fail(FAILURE, pytrace=False)
     assert (build_folder() / "html" / "index.html").exists(), "there is no site: run make book"
+
+
+def test_the_search_forgets_words_that_no_page_has_any_more() -> None:
+    words: dict[str, set[str]] = {"kept": {"a"}, "gone": set()}
+    indexer = SimpleNamespace(_mapping=dict(words), _title_mapping=dict(words))
+    app = SimpleNamespace(builder=SimpleNamespace(indexer=indexer))
+    assert forget_words(app) == [], "it adds no page"
+    assert indexer._mapping == indexer._title_mapping == {"kept": {"a"}}
 
 
 @pytest.mark.skipif(bool(FAILURE), reason="the book does not build")
