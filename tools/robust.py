@@ -9,7 +9,8 @@ run prints others.
 The room of a check is the factor by which it holds: the distance of its nearest mistake over the
 distance that is needed, or its tolerance over the distance of its two sides, whichever is smaller; of
 a bound, the instances that break its tightened version; of a finding, the standard errors between mean
-and bound.
+and bound. A typed number that also stands in the section's code may be a setting: it is listed with a
+question mark, and is no fault.
 """
 
 import os
@@ -29,7 +30,7 @@ from extensions.kernels import kernel_env, new_client
 from tools import leftovers
 from tools.environment import ROOT
 from tools.messages import Stop
-from tools.typed_numbers import Typed, written_numbers
+from tools.typed_numbers import Typed, typed_numbers, written_numbers
 
 # Instructions that any x86 processor of the last ten years has, and ones that round otherwise.
 AVX2 = {
@@ -134,7 +135,13 @@ def report(page: Path, runs: dict[str, Outcome]) -> int:
             faults += 1
             print(f"  ✗ {run}: {error}")
     own, *others = runs.values()
+    unknown = typed_numbers(page.read_text("utf8"))
     for typed in stale(page, own, others):
+        if typed not in unknown:
+            print(
+                f"  ? {name}:{typed.line}: {typed.number} in {typed.place}: of the code, or the run?"
+            )
+            continue
         faults += 1
         print(
             f"  ✗ {name}:{typed.line}: {typed.number} in {typed.place} is typed, and other runs differ"

@@ -60,6 +60,9 @@ def test_report_names_what_did_not_hold(page: Path, capsys: pytest.CaptureFixtur
     assert "✗ finding larger: 3 of 3, least room 1.9 standard errors" in said
     assert "✗ seed 1: CheckFailed: eq-even: differs" in said
     assert "✗ even.md:13: 14 in prose is typed, and other runs differ" in said
+    page.write_text(page.read_text().replace("SEED = 4", "SEED = 14"))
+    assert robust.report(page, runs) == 3, "14 may now be a setting"
+    assert "? even.md:13: 14 in prose: of the code, or the run?" in capsys.readouterr().out
     assert robust.report(page, {"its own seed": own, "seed 2": own}) == 0
     assert "✓ check eq-even: 2 of 2" in capsys.readouterr().out
 
