@@ -26,6 +26,7 @@ NAMED = (
     "actions?|algorithms?|appendix|arms?|chapters?|details?|equations?|exercises?|figures?|lemmas?|lines?|"
     "listings?|pages?|parts?|sections?|states?|steps?|tables?|theorems?|volumes?"
 )
+DIRECTIVE = re.compile(r"^(?P<fence>`{3,})\{[^\n]*\n(?P<body>.*?)^(?P=fence) *$", re.M | re.S)
 CODE = [
     r"\A---\n.*?^---$",  # the page's header
     r"^(?P<fence>`{3,})(?!\{)[^\n]*\n.*?^(?P=fence) *$",
@@ -73,7 +74,12 @@ def parts_of(text: str) -> Page:
     """Return the parts of a page."""
     cells = [(cell, sources.parsed(cell.code)) for cell in sources.cells(text)]
     drawing = {name for _, tree in cells if tree for name in drawn(tree)}
-    return Page(cells, drawing, blanked(sources.without_cells(text), CODE))
+    return Page(cells, drawing, blanked(unfenced(sources.without_cells(text)), CODE))
+
+
+def unfenced(text: str) -> str:
+    """Return a text without the fences of its directives: what is left in fences is code."""
+    return DIRECTIVE.sub(lambda match: "\n" + unfenced(match["body"]), text)
 
 
 def typed_numbers(text: str) -> list[Typed]:

@@ -142,6 +142,25 @@ def test_the_command_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "0 typed numbers\n"
 
 
+def test_exercises_and_solutions_are_read() -> None:
+    """The fence that ends a directive begins no code."""
+    gate = (
+        "```{{{0}-start}} By hand (easy, 5 minutes)\n:label: {0}-7\n```\nWith 12 arms.\n"
+        "```{{{0}-end}}\n```\n"
+    )
+    said = (
+        gate.format("exercise")
+        + "Then 13.\n"
+        + gate.format("solution")
+        + "```\nx = 14\n```\nAnd 15.\n"
+    )
+    assert numbers(said) == ["12", "13", "12", "15"]
+    nested = (
+        "````{exercise} By hand\n:label: ex-a\n\nWith 16 arms:\n```\nx = 17\n```\nand 18.\n````\n"
+    )
+    assert numbers(nested) == ["16", "18"]
+
+
 @pytest.mark.parametrize("name", sorted(CLEAN))
 def test_no_typed_number(name: str) -> None:
     found = typed_numbers(text(name))
