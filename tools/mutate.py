@@ -14,6 +14,7 @@ import os
 import queue
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,9 @@ FOLDERS = ["instruments", "mdp", "training", "policy_gradients"]  # of the tests
 LEFT_OUT = [
     "tests/policy_gradients/test_against_plain_loops.py::test_a_mistake_in_a_loop_is_noticed"
 ]
-WORKERS, LIMIT = 2, 600  # processes; seconds of one run: a mutant may never end
+WORKERS = 2  # processes at once
+CPU_LIMIT = 900  # CPU seconds of one run, several times what all tests take: it does not end
+WALL_LIMIT = 3_600  # seconds of one run, on however busy a machine
 UNDECIDED = "undecided"  # no answer in time, or not the same one twice
 EQUIVALENT = ROOT / "tools" / "equivalent_mutants.toml"
 
@@ -74,16 +77,19 @@ def relevant_sections(file: str) -> list[Path]:
 def trouble(copy: Path, *words: str) -> str:
     """Why a command of the environment's Python fails in a copy of the book; empty if it does not.
 
-    A run that does not end within the limit, or is ended by a signal, says nothing of the mutant:
-    the machine may be busy, or somebody stopped it.
+    A run that computes without end has failed. One that only waits, or is ended by another signal,
+    says nothing of the mutant: the machine may be busy, or somebody stopped it.
     """
     env = variables(PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
+    limited = ["sh", "-c", 'ulimit -S -t "$0" && exec "$@"', str(CPU_LIMIT), python(), *words]
     try:
         done = subprocess.run(
-            [python(), *words], cwd=copy, env=env, capture_output=True, text=True, timeout=LIMIT
+            limited, cwd=copy, env=env, capture_output=True, text=True, timeout=WALL_LIMIT
         )
     except subprocess.TimeoutExpired:
         return UNDECIDED
+    if done.returncode == -signal.SIGXCPU:
+        return f"no end after {CPU_LIMIT} CPU seconds"
     if done.returncode < 0:
         return UNDECIDED
     said = (done.stderr.strip() or done.stdout.strip()).splitlines() or [""]

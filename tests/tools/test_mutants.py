@@ -82,12 +82,14 @@ def test_tests_and_sections_of_a_file() -> None:
         ("print('words'); raise ValueError('wrong')", "exit status 1: ValueError: wrong"),
         ("import os; os.kill(os.getpid(), 15)", mutate.UNDECIDED),
         ("import time; time.sleep(60)", mutate.UNDECIDED),
+        ("while True: pass", "no end after 2 CPU seconds"),
     ],
 )
 def test_only_a_failure_of_its_own_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
-    monkeypatch.setattr(mutate, "LIMIT", 3 if "sleep" in code else 60)
+    monkeypatch.setattr(mutate, "WALL_LIMIT", 3 if "sleep" in code else 60)
+    monkeypatch.setattr(mutate, "CPU_LIMIT", 2)
     assert mutate.trouble(tmp_path, "-c", code) == said
 
 
