@@ -1,8 +1,8 @@
 """Lints: what the book may not have, each a warning with file and line, fatal under ``-W``.
 
 The functions ``lint_…`` look at every page in every build, not only at changed ones, so a warning
-cannot be lost by building again. They read a `Page`: a source, its doctree and, if it is a section,
-its executed notebook; so they need no build to be tested.
+cannot be lost by building again. They read a `Page`: a source, its doctree and, if it has code, its
+executed notebook; so they need no build to be tested.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ SIDES = ("lhs", "rhs", "samples", "expected", "lower", "upper")  # of checks, as
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its source, its doctree and, if it is a section, its executed notebook."""
+    """One page: its source, its doctree and, if it has code, its executed notebook.
+
+    A section is a page with code that has no pages below it in the table of contents: the book's
+    first page, and the first of a part, owe no exercises.
+    """
 
     docname: str
     text: str
@@ -38,6 +42,7 @@ class Page:
     notebook: dict[str, Any] | None = None
     checks: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    is_section: bool = False
 
     def fault(self, pattern: str, message: str, after: int = 0) -> Fault:
         """Return a fault at the first line, later than `after`, that the pattern matches."""
@@ -61,7 +66,9 @@ def read_pages(env: BuildEnvironment) -> list[Page]:
             [r for *_, output in outputs(notebook) if (r := record(output, kind))]
             for kind in ("rl_check", "rl_finding")
         )
-        pages.append(Page(docname, text, env.get_doctree(docname), notebook, checks, findings))
+        is_section = notebook is not None and not env.toctree_includes.get(docname)
+        doctree = env.get_doctree(docname)
+        pages.append(Page(docname, text, doctree, notebook, checks, findings, is_section))
     return pages
 
 
@@ -375,7 +382,7 @@ def lint_exercises(pages: list[Page], least: int) -> Iterator[Fault]:
                 rf":label:\s*{re.escape(label)}\s*$",
                 f"exercise {label} has no solution on its page; write a solution-start for it",
             )
-        if page.notebook is not None and len(found) < least:
+        if page.is_section and len(found) < least:
             yield (
                 page.docname,
                 None,

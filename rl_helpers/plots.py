@@ -15,6 +15,7 @@ from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
+from matplotlib.patches import FancyArrowPatch
 from numpy.typing import ArrayLike
 
 INK, MUTED, GRID, PAPER = "#222222", "#6e6e6e", "#dedede", "#ffffff"
@@ -95,6 +96,25 @@ def panel_label(ax: Axes, text: str) -> Axes:
         va="bottom",
     )
     return ax
+
+
+def lead_to(left: Axes, right: Axes) -> Axes:
+    """Draw an arrow from one panel to the next, across the gap between them.
+
+    Args:
+        left, right: axes of one figure, side by side, where they will stay.
+    """
+    figure = left.get_figure(root=True)
+    assert figure is not None
+    (start, end), gap = (left.get_position().x1, right.get_position().x0), 0.004
+    height = (right.get_position().y0 + right.get_position().y1) / 2
+    figure.add_artist(
+        FancyArrowPatch(
+            (start + gap, height), (end - gap, height), transform=figure.transFigure,
+            arrowstyle="-|>", mutation_scale=12, linewidth=1.2, color=INK, shrinkA=0, shrinkB=0,
+        )
+    )  # fmt: skip
+    return right
 
 
 def note_runs(ax: Axes, seeds: int, band: tuple[int, int] = BAND) -> Axes:

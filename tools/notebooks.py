@@ -33,7 +33,7 @@ Made by the book's workflow from the sections on its main branch; changes made h
 
 
 def section_files(root: Path = ROOT) -> list[Path]:
-    """The executable sections: the pages that name a kernel."""
+    """The executable pages, sections and those that lead to them: all that name a kernel."""
     return [
         path for path in pages(root) if "kernelspec" in jupytext.read(path, fmt="md:myst").metadata
     ]

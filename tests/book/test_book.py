@@ -10,9 +10,9 @@ from functools import cache
 
 import jupytext
 import pytest
-import yaml
 from nbformat import NotebookNode
 
+from tests.book.contents import INTRO, NOTEBOOKS, PARTS, SECTIONS, TOC, WRITTEN, text
 from tools import leftovers
 from tools.environment import ROOT
 
@@ -31,24 +31,6 @@ NOT_IN_CODE = {
     "a time, which is another one next time": r"\btime\.(time|perf_counter|monotonic)\b|%%?time",
 }
 SETTINGS = {"size", "labels", "start"}  # arguments of Explore that are no sliders
-
-
-def pages(node: object) -> Iterator[str]:
-    """The pages of a table of contents, in order."""
-    if isinstance(node, dict):
-        yield from (node[key] for key in ("root", "file") if key in node)
-        node = [value for value in node.values() if isinstance(value, list)]
-    if isinstance(node, list):
-        for entry in node:
-            yield from pages(entry)
-
-
-TOC = list(pages(yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))))
-
-
-@cache
-def text(name: str) -> str:
-    return (ROOT / f"{name}.md").read_text("utf8")
 
 
 @cache
@@ -76,8 +58,7 @@ def headings(name: str) -> list[str]:
     return re.findall(r"^## (.+?)\s*$", prose(name), re.MULTILINE)
 
 
-WRITTEN = [name for name in TOC if (ROOT / f"{name}.md").is_file()]
-SECTIONS = [name for name in WRITTEN if re.match(r"---\n.*?^kernelspec:", text(name), re.M | re.S)]
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 each_section = pytest.mark.parametrize("name", SECTIONS)
 
 
@@ -88,7 +69,7 @@ def test_every_page_exists_and_is_in_the_table_of_contents() -> None:
     assert SECTIONS
 
 
-@each_section
+@each_notebook
 def test_header(name: str) -> None:
     metadata = notebook(name).metadata
     written = metadata.jupytext.text_representation
@@ -97,7 +78,7 @@ def test_header(name: str) -> None:
     assert (metadata.kernelspec.name, metadata.kernelspec.language) == ("python3", "python")
 
 
-@each_section
+@each_notebook
 def test_saving_in_jupyterlab_changes_the_layout_at_most(name: str) -> None:
     opened = notebook(name)
     saved = jupytext.reads(jupytext.writes(opened, fmt="md:myst"), fmt="md:myst")
@@ -112,21 +93,29 @@ def test_words(name: str) -> None:
     assert words in WORDS, f"{words} words; allowed are {WORDS.start} to {WORDS.stop - 1}"
 
 
+def lines_of(cell: str) -> int:
+    return sum(bool(line.strip()) for line in cell.splitlines())
+
+
 @each_section
 def test_cells(name: str) -> None:
-    lines = [sum(bool(line.strip()) for line in cell.splitlines()) for cell in code(name)]
+    lines = [lines_of(cell) for cell in code(name)]
     assert len(lines) in CELLS, f"{len(lines)} cells; allowed are {CELLS.start} to {CELLS.stop - 1}"
     # Code that draws a figure is folded away; the median is of what is read.
     folded = ["hide-input" in cell.metadata.get("tags", []) for cell in code_cells(name)]
     shown = [number for number, fold in zip(lines, folded, strict=True) if not fold]
     assert statistics.median(shown) <= MEDIAN_LINES
-    longest = code(name)[lines.index(max(lines))]
-    assert max(lines) <= MOST_LINES, f"{max(lines)} lines:\n{longest}"
+
+
+@each_notebook
+def test_lines_and_columns(name: str) -> None:
+    longest = max(code(name), key=lines_of)
+    assert lines_of(longest) <= MOST_LINES, f"{lines_of(longest)} lines:\n{longest}"
     widest = max((line for cell in code(name) for line in cell.splitlines()), key=len)
     assert len(widest) <= MOST_COLUMNS, f"{len(widest)} columns:\n{widest}"
 
 
-@each_section
+@each_notebook
 def test_what_is_folded_away_draws_a_figure(name: str) -> None:
     """The fold says so: "Code of this figure"."""
     for cell in code_cells(name):
@@ -172,7 +161,7 @@ def sliders(cell: str) -> list[str]:
     ]
 
 
-@each_section
+@each_notebook
 def test_a_question_precedes_each_explorer_and_an_answer_follows(name: str) -> None:
     explorers, asked, answered = 0, False, True
     for cell in notebook(name).cells:
@@ -184,10 +173,10 @@ def test_a_question_precedes_each_explorer_and_an_answer_follows(name: str) -> N
             assert answered
             asked, answered, explorers = False, False, explorers + 1
     assert answered, "the last explorer has no answer"
-    assert explorers, "a section has an explorer"
+    assert explorers or name in PARTS, "a section has an explorer"
 
 
-@each_section
+@each_notebook
 def test_nothing_banned_in_code(name: str) -> None:
     for cell in code(name):
         for what, pattern in NOT_IN_CODE.items():
@@ -230,3 +219,19 @@ def test_labels(name: str) -> None:
 @each_section
 def test_the_sections_own_label(name: str) -> None:
     assert f"(sec-{name.rpartition('/')[2]})=\n# " in text(name)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_parts_first_page_has_a_picture(name: str) -> None:
+    assert name in NOTEBOOKS
+    figures = [cell.metadata.get("mystnb", {}).get("figure") for cell in code_cells(name)]
+    (figure,) = (each for each in figures if each)
+    assert f"{{numref}}`{figure['name']}`" in prose(name)
+
+
+def test_the_first_page_has_a_check_and_a_slider() -> None:
+    assert INTRO in NOTEBOOKS
+    assert any(re.search(r"^check\(", cell, re.MULTILINE) for cell in code(INTRO))
+    assert [slider for cell in code(INTRO) for slider in sliders(cell)]
+    label = f"{{eq}}`{next(each for each, _ in labels(INTRO) if each.startswith('eq-'))}`"
+    assert label in prose(INTRO).partition("stands a small tick")[0], "the tick it speaks of"

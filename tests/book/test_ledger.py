@@ -109,10 +109,16 @@ CLEAN = section(
 )
 
 
+# A page with code above another is no section, and owes no exercises.
+LEADING = section("Leads on", cell("1"), "```{toctree}\nbelow\n```")
+
+
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """A book with nothing wrong in it, built once."""
-    folder = write(tmp_path_factory.mktemp("clean"), {"part/clean": CLEAN})
+    pages = {"part/clean": CLEAN, "part/leading": LEADING}
+    folder = write(tmp_path_factory.mktemp("clean"), pages)
+    (folder / "part" / "below.md").write_text("# Below\n")
     return folder, *build(folder, "-W", "--keep-going")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.book.books import cell, section
-from tests.book.test_book import WRITTEN, text
+from tests.book.contents import WRITTEN, text
 from tools.typed_numbers import Typed, main, typed_numbers
 
 # Pages that hold no typed number. It only grows; `python -m tools.typed_numbers` lists the others'.

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
 
 from rl_helpers import plots
 
@@ -89,3 +90,20 @@ def test_curves_note_their_seeds_and_band() -> None:
 def test_no_band_of_nothing(seeds: int, band: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="allowed are seeds >= 2 and rising percentiles"):
         plots.note_runs(Figure().subplots(), seeds, band)
+
+
+def test_an_arrow_leads_across_the_gap_between_two_panels() -> None:
+    figure = Figure(figsize=(6, 2))
+    left, right = figure.subplots(1, 2)
+    assert plots.lead_to(left, right) is right
+    (arrow,) = figure.artists
+    assert isinstance(arrow, FancyArrowPatch)
+    assert to_hex(arrow.get_edgecolor()) == plots.INK, "a colour that follows the theme"
+    path = arrow.get_path()  # of its line and its head, in parts of the figure
+    corners = path.vertices[path.codes != path.CLOSEPOLY]
+    tail, tip = corners[:, 0].min(), corners[:, 0].max()
+    a, b = left.get_position(), right.get_position()
+    assert a.x1 < tail < tip < b.x0
+    assert tip - tail > 0.6 * (b.x0 - a.x1)
+    assert corners[:, 0].argmax() > 1, "the tip is the head's"
+    assert corners[:, 1].mean() == pytest.approx((a.y0 + a.y1) / 2, abs=0.01)
