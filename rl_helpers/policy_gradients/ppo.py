@@ -10,6 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rl_helpers.policy_gradients.advantages import estimate_advantages
+from rl_helpers.policy_gradients.diagnostics import (
+    approximate_kl,
+    clip_fraction,
+    explained_variance,
+)
 from rl_helpers.policy_gradients.losses import (
     categorical_entropy,
     categorical_log_prob,
@@ -19,7 +24,7 @@ from rl_helpers.policy_gradients.losses import (
     value_loss,
 )
 from rl_helpers.training.environments import Rollout, collect, make_environments
-from rl_helpers.training.masks import masked_mean, normalise_advantages
+from rl_helpers.training.masks import masked_mean, masked_variance, normalise_advantages
 from rl_helpers.training.networks import ActorCritic, actor_critic
 from rl_helpers.training.optim import Adam, clip_gradients
 from rl_helpers.training.recorder import Recorder
@@ -122,7 +127,8 @@ def train_ppo(
         environment: Gymnasium's name; discrete actions.
 
     Returns:
-        The run; `ratios` are those after the last update before each evaluation.
+        The run; `ratios` are those after the last update before each evaluation, and its
+        diagnostics are those of that update (`diagnose`).
 
     Raises:
         ValueError: settings out of range, no seeds, an environment that does not fit.
@@ -170,6 +176,7 @@ def train_ppo(
                 record.losses(policy, value)
         if record.iteration(config.n_envs * config.n_steps):
             record.ratios(new_ratio(nets, samples), samples.live)
+            record.diagnostics(**diagnose(nets, samples, epsilon))
     return record.run()
 
 
@@ -282,6 +289,37 @@ def new_ratio(nets: ActorCritic, samples: Samples) -> Float[Tensor, "seeds n"]:
     """The importance ratio of each sample after the last update."""
     log_probs = categorical_log_prob(nets.policy(samples.states), samples.actions)
     return importance_ratio(log_probs, samples.log_probs)
+
+
+@torch.no_grad()
+def diagnose(
+    nets: ActorCritic, samples: Samples, epsilon: float | Float[Tensor, "_ 1"]
+) -> dict[str, Float[Tensor, " seeds"]]:
+    """What to watch in a run: means over the samples of an iteration, after its last update.
+
+    Args:
+        nets: the policy after the update.
+        samples: those of the iteration, with the values of the critic before the update.
+        epsilon: the clip range of the iteration.
+
+    Returns:
+        For each seed `kl`, the divergence of the policy from the old one, and its `entropy`, both
+        in nats; `clip_fraction`, the share of ratios outside the interval; `explained_variance` of
+        the targets by the old critic; and `target_spread`, the targets' standard deviation.
+
+    Source: eq-policy-kl; Huang et al. (2022), detail 12.
+    """
+    logits = nets.policy(samples.states)
+    log_probs = categorical_log_prob(logits, samples.actions)
+    ratio = importance_ratio(log_probs, samples.log_probs)
+    targets = samples.values + samples.advantages
+    return {
+        "kl": masked_mean(approximate_kl(log_probs, samples.log_probs), samples.live),
+        "clip_fraction": clip_fraction(ratio, samples.live, epsilon),
+        "entropy": masked_mean(categorical_entropy(logits), samples.live),
+        "explained_variance": explained_variance(samples.values, targets, samples.live),
+        "target_spread": masked_variance(targets, samples.live) ** 0.5,
+    }
 
 
 class PerSeed(NamedTuple):

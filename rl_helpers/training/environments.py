@@ -149,7 +149,12 @@ def collect_episodes(
 ) -> Rollout:
     """Reset, and take one whole episode in every environment.
 
-    T is the length of the longest; after its end an environment's steps are not live.
+    T is the length of the longest episode of all seeds; after its own end an environment goes on,
+    but its steps are not live.
+
+    What a seed does next therefore depends on the others in its batch: until the longest episode
+    ends, its generator goes on drawing noise, and environments that reset go on drawing first
+    states. Its distribution does not depend on them.
 
     Args:
         envs: the environments.

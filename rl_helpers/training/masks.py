@@ -22,6 +22,18 @@ def masked_mean(
     return where(live, x, 0.0).sum(axes) / live.sum(axes).clip(1)
 
 
+def masked_variance(
+    x: Float[Array, " seeds *batch"], live: Bool[Array, " seeds *batch"]
+) -> Float[Array, " seeds"]:
+    """Variance of each seed's live samples, [seeds]: the mean square around their mean.
+
+    >>> import numpy as np
+    >>> masked_variance(np.array([[1.0, 3.0, 99.0]]), np.array([[True, True, False]]))
+    array([1.])
+    """
+    return masked_mean((x - column(masked_mean(x, live), x)) ** 2, live)
+
+
 def normalise_advantages(
     advantages: Float[Array, " seeds *batch"], live: Bool[Array, " seeds *batch"]
 ) -> Float[Array, " seeds *batch"]:

@@ -141,18 +141,20 @@ def actor_critic(
         n_inputs, n_actions: length of an observation, number of actions.
         hidden: widths of the hidden layers.
         generators: one a seed.
-        orthogonal: as in `initial_parameters`; a tensor [seeds, 1] decides for each seed.
+        orthogonal: as in `initial_parameters`; a tensor [seeds, 1] decides for each seed, which
+            then starts as it does where all are of its kind.
     """
+    wanted = torch.as_tensor(orthogonal).flatten().tolist()
 
     def start(sizes: Sequence[int], last_gain: float) -> Float[Tensor, "seeds P"]:
-        kinds = [
-            initial_parameters(sizes, generators, last_gain=last_gain, orthogonal=kind).detach()
-            for kind in (True, False)
-            if bool((wanted == kind).any())
+        if len(wanted) == 1:
+            return initial_parameters(sizes, generators, last_gain=last_gain, orthogonal=wanted[0])
+        each = [
+            initial_parameters(sizes, [generator], last_gain=last_gain, orthogonal=kind).detach()
+            for generator, kind in zip(generators, wanted, strict=True)
         ]
-        return torch.where(wanted, kinds[0], kinds[-1]).requires_grad_()
+        return torch.cat(each).requires_grad_()
 
-    wanted = torch.as_tensor(orthogonal)
     sizes, value_sizes = (n_inputs, *hidden, n_actions), (n_inputs, *hidden, 1)
     return ActorCritic(sizes, value_sizes, start(sizes, 0.01), start(value_sizes, 1.0))
 

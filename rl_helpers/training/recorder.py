@@ -54,6 +54,7 @@ class Recorder:
         self._losses: list[Tensor] = []  # [2, seeds] of each iteration
         self._returns: list[Array] = []
         self._ratios: list[tuple[Tensor, Tensor]] = []
+        self._diagnostics: dict[str, list[Tensor]] = {}  # [seeds] of each evaluation
         self._solved = False
         self._bar = progress(total_steps, algorithm)
 
@@ -105,6 +106,11 @@ class Recorder:
         """Keep PPO's importance ratios, and which of them are of samples that count."""
         self._ratios.append((ratio, live))
 
+    def diagnostics(self, **numbers: Float[Tensor, " seeds"]) -> None:
+        """Keep numbers of each seed, by name: once for each policy that is kept, the same names."""
+        for name, values in numbers.items():
+            self._diagnostics.setdefault(name, []).append(values.detach())
+
     def run(self, critic: bool = True) -> Run:
         """What the run leaves; without `critic` its losses are left out."""
         self._bar.close()
@@ -126,6 +132,7 @@ class Recorder:
             self.snapshots.theta[:, :k],
             ratios,
             lives,
+            {name: torch.stack(kept, 1).numpy() for name, kept in self._diagnostics.items()},
         )
 
     def _evaluate(self, theta: Float[Tensor, "seeds k P"], offset: int) -> Float[Array, "seeds k"]:

@@ -1,7 +1,7 @@
 """What a training run leaves, and when it had solved its task."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -30,6 +30,8 @@ class Run:
         ratios: PPO's importance ratios after the last update before each evaluation, for every
             sample of its rollout [seeds, k, samples]; otherwise None.
         ratios_live: which of them are samples that count [seeds, k, samples]; otherwise None.
+        diagnostics: other numbers of each evaluated policy, by name [seeds, k]; PPO's are those of
+            `ppo.diagnose`, the other loops keep none.
     """
 
     steps: Int[Array, " k"]
@@ -40,6 +42,7 @@ class Run:
     theta: Float[Tensor, "seeds k P"]
     ratios: Float[Array, "seeds k samples"] | None = None
     ratios_live: Bool[Array, "seeds k samples"] | None = None
+    diagnostics: dict[str, Float[Array, "seeds k"]] = field(default_factory=dict)
 
 
 def policy_of(run: Run, seed: int, at: int = -1) -> Policy:

@@ -9,6 +9,8 @@ Gumbel noise of the actions (for at most 64 steps at once) and one permutation f
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +102,7 @@ class Record:
     policy_losses: list[float] = field(default_factory=list)
     value_losses: list[float] = field(default_factory=list)
     ratios: list[list[float | None]] = field(default_factory=list)
+    diagnostics: list[dict[str, float]] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
 
     def iteration(self, n_steps: int, actor: nn.Sequential, losses: list[list[Tensor]]) -> None:
@@ -134,7 +137,6 @@ class Seed:
         seed, number: the experiment's seed, and which of its seeds this is.
         hidden: widths of the hidden layers.
         orthogonal: which kind of first parameters.
-        kinds: which kinds the batch draws: where its seeds differ, each draws both.
     """
 
     def __init__(
@@ -145,7 +147,6 @@ class Seed:
         number: int,
         hidden: Sequence[int],
         orthogonal: bool = True,
-        kinds: Sequence[bool] = (True,),
     ) -> None:
         stream = np.random.SeedSequence(seed).spawn(number + 1)[number]
         self.generator = torch.Generator().manual_seed(int(stream.generate_state(1, np.uint64)[0]))
@@ -157,13 +158,10 @@ class Seed:
 
         def first(n_outputs: int, last_gain: float) -> nn.Sequential:
             sizes = (n_inputs, *hidden, n_outputs)
-            drawn = {
-                kind: initial_parameters(
-                    sizes, [self.generator], last_gain=last_gain, orthogonal=kind
-                )
-                for kind in kinds
-            }
-            return layers(drawn[orthogonal][0].detach(), sizes)
+            theta = initial_parameters(
+                sizes, [self.generator], last_gain=last_gain, orthogonal=orthogonal
+            )
+            return layers(theta[0].detach(), sizes)
 
         self.actor, self.critic = first(n_actions, 0.01), first(1, 1.0)
 
@@ -337,14 +335,14 @@ class Sample(NamedTuple):
     advantage: Tensor
 
 
-def ppo(config: Any, name: str, seed: int, number: int, kinds: Sequence[bool] = (True,)) -> Record:
+def ppo(config: Any, name: str, seed: int, number: int) -> Record:
     """Schulman et al. (2017), algorithm 1, with the details of Huang et al. (2022).
 
     Args:
         config: a `PPOConfig` whose settings are those of this seed: no tuples.
-        name, seed, number, kinds: as for `Seed`.
+        name, seed, number: as for `Seed`.
     """
-    one = Seed(name, config.n_envs, seed, number, config.hidden, config.orthogonal_init, kinds)
+    one = Seed(name, config.n_envs, seed, number, config.hidden, config.orthogonal_init)
     optimizer = adam([one.actor, one.critic], config.learning_rate, config.adam_eps)
     record, n = Record(seen=one.seen), config.n_envs * config.n_steps
     one.reset()
@@ -395,4 +393,22 @@ def ppo(config: Any, name: str, seed: int, number: int, kinds: Sequence[bool] = 
                 if (x := samples.get(i)) else None
                 for i in range(n)
             ])  # fmt: skip
+            record.diagnostics.append(diagnostics(one, list(samples.values()), epsilon))
     return record
+
+
+def diagnostics(one: Seed, samples: list[Sample], epsilon: float) -> dict[str, float]:
+    """The numbers to watch, of one iteration after its last update, by their definitions."""
+    log_probs = [one.actor(x.state).log_softmax(-1).double() for x in samples]
+    ratios = [
+        float((p[x.action] - x.log_prob).exp()) for p, x in zip(log_probs, samples, strict=True)
+    ]
+    targets = [float(x.value + x.advantage) for x in samples]
+    errors = [target - float(x.value) for target, x in zip(targets, samples, strict=True)]
+    return {
+        "kl": statistics.fmean(rho - 1 - math.log(rho) for rho in ratios),
+        "clip_fraction": statistics.fmean(not 1 - epsilon <= rho <= 1 + epsilon for rho in ratios),
+        "entropy": statistics.fmean(float(-(p.exp() * p).sum()) for p in log_probs),
+        "explained_variance": 1 - statistics.pvariance(errors) / statistics.pvariance(targets),
+        "target_spread": statistics.pstdev(targets),
+    }

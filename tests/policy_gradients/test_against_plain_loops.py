@@ -107,9 +107,7 @@ def alone(config: Any, number: int, environment: str) -> Record:
         return plain(config, environment, SEED, number)
     given = {name: getattr(config, name) for name in PerSeed._fields}
     own = {name: v[number] if isinstance(v, tuple) else v for name, v in given.items()}
-    inits = given["orthogonal_init"]
-    kinds = sorted(set(inits), reverse=True) if isinstance(inits, tuple) else [inits]
-    return plain_loops.ppo(replace(config, **own), environment, SEED, number, kinds)
+    return plain_loops.ppo(replace(config, **own), environment, SEED, number)
 
 
 def assert_a_seed_is_the_plain_loop(run: Run, number: int, one: Record) -> None:
@@ -130,6 +128,10 @@ def assert_a_seed_is_the_plain_loop(run: Run, number: int, one: Record) -> None:
     ):
         assert live.tolist() == [ratio is not None for ratio in plain]
         np.testing.assert_allclose(ratios[live], [r for r in plain if r is not None], **near)
+    assert run.diagnostics.keys() == one.diagnostics[0].keys()
+    for name, values in run.diagnostics.items():
+        plain = [each[name] for each in one.diagnostics]
+        np.testing.assert_allclose(values[number], plain, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def assert_every_seed_is_the_plain_loop(run: Run, config: Any, environment: str) -> list[Record]:
@@ -332,6 +334,22 @@ MISTAKES = [
     ("ratios of the last minibatch's policy", "policy_gradients/ppo.py",
      "record.ratios(new_ratio(nets, samples)",
      "record.ratios(new_ratio(nets, old_samples(rollout, nets, 1.0, 1.0))", "PPO"),
+    ("the divergence the other way round", "policy_gradients/ppo.py",
+     "approximate_kl(log_probs, samples.log_probs)", "approximate_kl(samples.log_probs, log_probs)",
+     "PPO"),
+    ("dead samples count in the divergence", "policy_gradients/ppo.py",
+     "samples.log_probs), samples.live)", "samples.log_probs), samples.live | True)", "PPO"),
+    ("the first clip range for the clip fraction", "policy_gradients/ppo.py",
+     "diagnose(nets, samples, epsilon)", "diagnose(nets, samples, each.epsilon)", "PPO"),
+    ("the entropy of dead samples", "policy_gradients/ppo.py",
+     "categorical_entropy(logits), samples.live)", "categorical_entropy(logits), samples.live | True)",
+     "PPO"),
+    ("advantages explained instead of targets", "policy_gradients/ppo.py",
+     "targets = samples.values + samples.advantages\n", "targets = samples.advantages\n", "PPO"),
+    ("what the new critic explains", "policy_gradients/ppo.py",
+     "explained_variance(samples.values,", "explained_variance(nets.values(samples.states),", "PPO"),
+    ("the error's size for its variance", "policy_gradients/diagnostics.py",
+     "masked_variance(targets - values, live)", "masked_mean((targets - values) ** 2, live)", "PPO"),
     # what they share
     ("dead steps are live", "training/environments.py",
      "live = ~(terminated | truncated)", "live = live | True", "A2C"),
@@ -359,7 +377,7 @@ MISTAKES = [
     ("a policy far from uniform", "training/networks.py",
      "start(sizes, 0.01)", "start(sizes, 1.0)", "PPO"),
     ("the wrong seeds start orthogonal", "training/networks.py",
-     "torch.where(wanted, kinds[0], kinds[-1])", "torch.where(wanted, kinds[-1], kinds[0])",
+     "zip(generators, wanted, strict=True)", "zip(generators, wanted[::-1], strict=True)",
      "PPO, each seed its own settings"),
 ]  # fmt: skip
 
