@@ -7,6 +7,7 @@ same section.
 
 import math
 import os
+from dataclasses import fields
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -45,6 +46,22 @@ def record(**numbers: Any) -> None:
             metadata["scrapbook"] = {"name": f"{name} = {value!r}", "mime_prefix": UNSEEN}
         if InteractiveShell.initialized():
             display(shown, raw=True, metadata=metadata)
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """The numbers among a configuration's settings, by name, to be recorded: `record(**settings(c))`.
+
+    What the text then quotes follows the configuration, its defaults included.
+
+    Args:
+        config: a dataclass; fields that hold no finite number, such as tuples, are left out.
+    """
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 def _number(name: str, value: Any) -> int | float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from rl_helpers.findings import FindingFailed, finding
-from rl_helpers.records import record
+from rl_helpers.records import record, settings
 
 pytestmark = pytest.mark.usefixtures("untyped")  # lists, numbers and wrong shapes on purpose
 
@@ -215,3 +217,21 @@ def test_one_bad_number_leaves_no_record_of_the_others(shell: InteractiveShell) 
     with capture_output() as captured, pytest.raises(ValueError, match="drift is inf"):
         record(seeds=16, drift=np.inf)
     assert captured.outputs == []
+
+
+@dataclass(frozen=True)
+class Settings:
+    rate: float = 0.5
+    steps: int = 3
+    annealed: bool = True
+    clip: float = math.inf
+    hidden: tuple[int, ...] = (32, 32)
+    stop_at: float | None = None
+
+
+def test_settings_are_the_numbers_of_a_configuration() -> None:
+    assert settings(Settings()) == {"rate": 0.5, "steps": 3}
+    assert settings(Settings(clip=0.2, stop_at=475)) == {
+        "rate": 0.5, "steps": 3, "clip": 0.2, "stop_at": 475,
+    }  # fmt: skip
+    record(**settings(Settings()))
