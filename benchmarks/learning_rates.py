@@ -36,8 +36,8 @@ SETTINGS: dict[str, tuple[Callable[..., Run], Any]] = {
         train_ppo,
         PPOConfig(total_steps=16_384, evaluate_every=2_048, learning_rate=5e-3),
     ),
-    "REINFORCE, PPO's section": (train_reinforce, ReinforceConfig(**equal)),
-    "A2C, PPO's section": (train_a2c, A2CConfig(**equal, learning_rate=2.5e-3)),
+    "REINFORCE, PPO's section": (train_reinforce, ReinforceConfig(**equal, learning_rate=1e-2)),
+    "A2C, PPO's section": (train_a2c, A2CConfig(**equal, learning_rate=5e-3)),
 }
 
 

@@ -30,6 +30,7 @@ def approximate_kl(
 
     Source: eq-policy-kl; Huang et al. (2022), detail 12.
 
+    >>> import torch
     >>> old, new = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
     >>> approximate_kl(new, old).mean()  # log 2 - log(3) / 2
     tensor(0.1438)
@@ -56,6 +57,7 @@ def clip_fraction(
 
     Source: Huang et al. (2022), detail 12.
 
+    >>> import torch
     >>> clip_fraction(torch.tensor([[0.7, 1.1, 1.3, 9.0]]), torch.tensor([[True] * 3 + [False]]), 0.2)
     tensor([0.6667])
     """

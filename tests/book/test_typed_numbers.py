@@ -10,24 +10,6 @@ from tests.book.books import cell, section
 from tests.book.contents import WRITTEN, text
 from tools.typed_numbers import Typed, main, typed_numbers
 
-# Pages that hold no typed number. It only grows; `python -m tools.typed_numbers` lists the others'.
-CLEAN = {
-    "chapters/bibliography",
-    "chapters/intro",
-    "chapters/mdp/bellman-optimality",
-    "chapters/mdp/decision-processes",
-    "chapters/mdp/index",
-    "chapters/mdp/value-functions",
-    "chapters/notation",
-    "chapters/outlook/ledger",
-    "chapters/policy-gradients/actor-critic",
-    "chapters/policy-gradients/bandits",
-    "chapters/policy-gradients/index",
-    "chapters/policy-gradients/policy-gradient-theorem",
-    "chapters/policy-gradients/ppo",
-    "chapters/policy-gradients/reinforce",
-}
-
 
 def numbers(said: str, *cells: str) -> list[str]:
     return [found.number for found in typed_numbers(section("A", said, *cells))]
@@ -161,13 +143,8 @@ def test_exercises_and_solutions_are_read() -> None:
     assert numbers(nested) == ["16", "18"]
 
 
-@pytest.mark.parametrize("name", sorted(CLEAN))
+@pytest.mark.parametrize("name", WRITTEN)
 def test_no_typed_number(name: str) -> None:
     found = typed_numbers(text(name))
     listed = "\n".join(f"{name}.md:{line}: {number} in {place}" for line, number, place in found)
     assert not found, f"quote with {{run}}, compute in alt text, or mark as {{fact}}:\n{listed}"
-
-
-def test_what_is_clean_exists_and_what_became_clean_is_listed() -> None:
-    assert set(WRITTEN) >= CLEAN
-    assert {name for name in WRITTEN if not typed_numbers(text(name))} == CLEAN

@@ -207,7 +207,7 @@ def test_a_setting_of_each_seed_is_its_own(name: str, other: Any) -> None:
     mine = getattr(config, name)
     same, changed = train_ppo(config, 2), train_ppo(replace(config, **{name: other}), 2)
     mixed = train_ppo(replace(config, **{name: (mine, other)}), n_seeds=2)
-    if name != "anneal_learning_rate":
+    if name not in ("orthogonal_init", "anneal_learning_rate"):
         torch.testing.assert_close(mixed.theta[0], same.theta[0])
         torch.testing.assert_close(mixed.theta[1], changed.theta[1])
     assert not torch.equal(mixed.theta[1], same.theta[1])
