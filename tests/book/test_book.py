@@ -177,6 +177,16 @@ def test_a_question_precedes_each_explorer_and_an_answer_follows(name: str) -> N
 
 
 @each_notebook
+def test_what_is_to_be_shown_ends_its_cell(name: str) -> None:
+    """Jupyter displays a cell's last expression, and drops the others in silence."""
+    for cell in code(name):
+        for statement in ast.parse(cell).body[:-1]:
+            called = getattr(getattr(statement, "value", None), "func", None)
+            shows = isinstance(statement, ast.Expr) and isinstance(called, ast.Name)
+            assert not (shows and called.id in ("show", "Explore")), ast.unparse(statement)
+
+
+@each_notebook
 def test_nothing_banned_in_code(name: str) -> None:
     for cell in code(name):
         for what, pattern in NOT_IN_CODE.items():
