@@ -62,6 +62,7 @@ def clip_fraction(
     tensor([0.6667])
     """
     require_positive(epsilon=epsilon)
+    require_same_shape(ratio=ratio, live=live)
     return masked_mean(((ratio - 1).abs() > epsilon).to(ratio.dtype), live)
 
 

@@ -108,3 +108,45 @@ def test_a_run_that_may_stop_evaluates_as_it_goes() -> None:
         theta = run.theta[:, point : point + 1]
         expected = evaluate_snapshots(SAME_START, theta, run.sizes, seed=3 + 1 + point)
         np.testing.assert_array_equal(run.returns[:, point : point + 1], expected)
+
+
+class Bar:
+    """A progress bar that notes what it is told."""
+
+    def __init__(self, **options: object) -> None:
+        self.options, self.n, self.closed, self.seen = options, 0, False, [0]
+
+    def update(self, n: int) -> None:
+        self.n += n
+        self.seen.append(self.n)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_progress_is_counted_in_steps_of_the_slowest_seed(
+    monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    bars: list[Bar] = []
+
+    def bar(**options: object) -> Bar:
+        bars.append(Bar(**options))
+        return bars[-1]
+
+    class Shell:
+        kernel = object()
+
+    monkeypatch.setattr(recorder, "tqdm", bar)
+    monkeypatch.setattr(recorder, "get_ipython", Shell if live else lambda: None)
+    monkeypatch.delenv("BOOK_STATIC", raising=False)
+    config = A2CConfig(total_steps=300, n_envs=2, n_steps=50, evaluate_every=100)
+    train_a2c(config, n_seeds=1)
+    (one,) = bars
+    assert one.options == {
+        "total": 300, "desc": "A2C", "unit": "step", "leave": False, "disable": not live,
+    }  # fmt: skip
+    assert one.seen == [0, 100, 200, 300]
+    assert one.closed
+    monkeypatch.setenv("BOOK_STATIC", "1")
+    assert recorder.progress(1, "X").options["disable"], "none in a build"
