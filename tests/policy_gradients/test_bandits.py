@@ -286,3 +286,12 @@ def test_bad_stuck() -> None:
     for last in (0, 4):
         with pytest.raises(ValueError, match=f"last is {last}; allowed is 1 <= last <= 3 steps"):
             run.stuck(last)
+
+
+def test_the_steps_that_are_taken_unless_others_are_asked_for() -> None:
+    """They are the ones of the section's first figure."""
+    given = reinforce_bandit(MEANS, 60, 3, rng(3), step_size=0.05, baseline=0.05)
+    default = reinforce_bandit(MEANS, 60, 3, rng(3))
+    other = reinforce_bandit(MEANS, 60, 3, rng(3), baseline=0.1)
+    np.testing.assert_array_equal(default.actions, given.actions)
+    assert (other.actions != given.actions).any()

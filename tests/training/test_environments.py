@@ -167,6 +167,27 @@ def test_nan_rewards(untyped: None) -> None:
         collect(envs, uniform, 10, seed_generators(0, 2))
 
 
+class _DoubleObservations:
+    """CartPole, whose observations come in double precision, as those of some environments do."""
+
+    def __init__(self) -> None:
+        self.inner = make_environments("CartPole-v1", 2, 2, seed=0).vector
+
+    def reset(self) -> Any:
+        observation, info = self.inner.reset(seed=0)
+        return observation.astype(np.float64), info
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = self.inner.step(action)
+        return observation.astype(np.float64), reward, *rest
+
+
+def test_rollouts_are_in_single_precision(untyped: None) -> None:
+    envs = Environments(_DoubleObservations(), 2, 2, 4, 2)  # type: ignore[arg-type]
+    rollout = collect(envs, uniform, 5, seed_generators(0, 2))
+    assert rollout.observations.dtype == rollout.rewards.dtype == torch.float32
+
+
 def envs() -> Environments:
     return make_environments("CartPole-v1", 2, 2, seed=0)
 
