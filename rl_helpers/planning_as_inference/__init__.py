@@ -1,0 +1,1 @@
+"""Part III, planning as inference and maximum entropy."""
