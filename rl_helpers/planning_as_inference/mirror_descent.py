@@ -42,7 +42,7 @@ def mirror_descent(
     Raises:
         ValueError: beta not positive, no step, a policy that is none.
 
-    Source: eq-mirror-descent; Geist et al. (2019), section 5; Tomar et al. (2020), equation 8.
+    Source: eq-mirror-descent; Geist et al. (2019); Tomar et al. (2020).
     """
     require_positive(beta=beta)
     require_at_least(1, n_steps=n_steps)
