@@ -125,6 +125,36 @@ HELPERS = [
         "return (a / (a + b)).argmax(axis=0)",
         "policy-gradients/bandits",
     ),
+    (
+        "planning_as_inference/soft_planning.py",
+        "return -rel_entr(policy, weights).sum(axis=1)",
+        "return -rel_entr(weights, policy).sum(axis=1)",
+        "planning-as-inference/kl-regularization",
+    ),
+    (
+        "planning_as_inference/soft_planning.py",
+        "return softmax(Q / temperature + log_weights(Q, reference), axis=1)",
+        "return softmax(Q / temperature, axis=1)",
+        "planning-as-inference/kl-regularization",
+    ),
+    (
+        "planning_as_inference/mirror_descent.py",
+        "policies.append(boltzmann(Q, beta, policies[-1]))",
+        "policies.append(boltzmann(Q, beta, policies[0]))",
+        "planning-as-inference/kl-regularization",
+    ),
+    (
+        "planning_as_inference/mirror_descent.py",
+        "total += last",
+        "total = last.copy()",
+        "planning-as-inference/kl-regularization",
+    ),
+    (
+        "planning_as_inference/mirror_descent.py",
+        "new = beta * policy / (high[:, None] - Q)",
+        "new = policy * np.exp(Q / beta)",
+        "planning-as-inference/kl-regularization",
+    ),
 ]
 
 
