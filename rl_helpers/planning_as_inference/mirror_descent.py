@@ -28,7 +28,7 @@ Rule = Callable[[Float[Array, "NS A"], Float[Array, "NS A"]], Float[Array, "NS A
 def mirror_descent(
     mdp: MDP, beta: float, n_steps: int, policy: Float[Array, "S A"] | None = None
 ) -> Float[Array, "k S A"]:
-    """KL-regularised steps on exact action values, each with the last policy as its reference.
+    """KL-regularised steps, each with the last policy as its reference.
 
     Args:
         mdp: the decision process.
@@ -57,7 +57,7 @@ def mirror_descent(
 def fixed_reference(
     mdp: MDP, beta: float, n_steps: int, reference: Float[Array, "S A"] | None = None
 ) -> Float[Array, "k S A"]:
-    """KL-regularised policy iteration: every step pays for leaving the same reference.
+    """KL-regularised policy iteration: the reference stays.
 
     Args:
         mdp: the decision process.
@@ -171,7 +171,7 @@ def improve_from_samples(
     walks: int = 1,
     horizon: int = 30,
 ) -> Float[Array, "N k"]:
-    """Policy iteration on sampled action values, for many seeds side by side, from uniform.
+    """Policy iteration on sampled action values, for many seeds side by side.
 
     Args:
         mdp: the decision process, dense.
@@ -183,7 +183,8 @@ def improve_from_samples(
         horizon: steps of a walk, at least 1.
 
     Returns:
-        The exact objective J of every policy [n_seeds, n_steps + 1].
+        The exact objective J of every policy, the first, uniform one included
+            [n_seeds, n_steps + 1].
 
     Raises:
         ValueError: a count below 1, and what `sampled_action_values` raises.
