@@ -98,6 +98,7 @@ def run(target: str) -> int:
         status = (
             module("pytest", "-q", "benchmarks", PYTHONPATH=peers)
             or module("benchmarks.bandits")
+            or module("benchmarks.messages")
             or module("benchmarks.cartpole", PYTHONPATH=peers)
         )
     elif target in ("clean", "distclean"):

@@ -142,9 +142,7 @@ def successors(mdp: MDP) -> Successors:
     P = sparse.csr_array(_rows(mdp), copy=True)
     P.eliminate_zeros()  # log 0 is not finite
     row = np.repeat(np.arange(P.shape[0]), np.diff(P.indptr))
-    return Successors(
-        np.log(P.data), P.indices.astype(np.intp), row, P.indptr[:-1].astype(np.intp)
-    )
+    return Successors(np.log(P.data), P.indices.astype(np.intp), row, P.indptr[:-1].astype(np.intp))
 
 
 def log_sums(
@@ -199,11 +197,16 @@ def log_evidence(model: OptimalityModel, messages: Messages) -> float:
     return float(np.logaddexp.reduce(terms))
 
 
-def soft_values(model: OptimalityModel, messages: Messages) -> SoftValues:
+def soft_values(model: OptimalityModel, messages: Messages | None = None) -> SoftValues:
     """V_t = alpha log m_t(s) and Q_t = alpha log m_t(s, a), the values of exact conditioning.
+
+    Args:
+        model: the model.
+        messages: its messages, if they have been computed.
 
     Source: eq-soft-log; they obey eq-inference-bellman.
     """
+    messages = backward_messages(model) if messages is None else messages
     return SoftValues(model.alpha * messages.log_states, model.alpha * messages.log_actions)
 
 
@@ -285,9 +288,7 @@ def posterior_marginals(model: OptimalityModel, messages: Messages) -> Float[Arr
     return marginals
 
 
-def walk_marginals(
-    model: OptimalityModel, policy: Float[Array, "T S A"]
-) -> Float[Array, "T S A"]:
+def walk_marginals(model: OptimalityModel, policy: Float[Array, "T S A"]) -> Float[Array, "T S A"]:
     """P(s_t, a_t) when a policy is really followed: first state and dynamics as they are.
 
     Args:
@@ -321,6 +322,37 @@ def walk_objective(model: OptimalityModel, policy: Float[Array, "T S A"]) -> flo
     divergence = -np.array([bonus(step, model.prior) for step in policy])  # [T, S], in nats
     paid = (marginals * model.mdp.R).sum()
     return float(paid - model.alpha * (marginals.sum(axis=2) * divergence).sum())
+
+
+def optimism(model: OptimalityModel) -> float:
+    """alpha log p(O) less the largest J: what exact conditioning promises beyond the best policy.
+
+    Source: eq-evidence-gap, at the policy of eq-fixed-dynamics.
+    """
+    promised = model.alpha * log_evidence(model, backward_messages(model))
+    return float(promised - model.mdp.p0 @ fixed_dynamics_values(model).V[0])
+
+
+def walk_probability(
+    first: Float[Array, " S"],
+    policy: Float[Array, "T S A"],
+    dynamics: Float[Array, "T S A S"],
+    states: Int[Array, "N T1"],
+    actions: Int[Array, "N T"],
+) -> Float[Array, " N"]:
+    """Probability of each walk when policy and dynamics have one array for every time.
+
+    Args:
+        first: distribution of the first state [S].
+        policy: distributions of actions [T, S, A].
+        dynamics: distributions of next states [T, S, A, S].
+        states, actions: the walks [N, T+1] and [N, T].
+
+    Source: eq-trajectory; eq-posterior-dynamics.
+    """
+    steps, now = np.arange(actions.shape[1]), states[:, :-1]
+    chosen = policy[steps, now, actions] * dynamics[steps, now, actions, states[:, 1:]]
+    return first[states[:, 0]] * chosen.prod(axis=1)
 
 
 def _check_timed_policy(model: OptimalityModel, policy: Float[Array, "T S A"]) -> None:

@@ -154,6 +154,52 @@ HELPERS = [
         "new = beta * policy / (high[:, None] - Q)",
         "new = policy * np.exp(Q / beta)",
         "planning-as-inference/kl-regularization",
+        "planning_as_inference/messages.py",
+        "log_likelihood = mdp.R / model.alpha",
+        "log_likelihood = mdp.R",
+        "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/messages.py",
+        "log_likelihood + expected.reshape(mdp.R.shape)",
+        "2 * log_likelihood + expected.reshape(mdp.R.shape)",
+        "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/messages.py",
+        "log_sums((log_prior + log_actions[t]).ravel(), state, first_action)",
+        "log_sums(log_actions[t].ravel(), state, first_action)",
+        "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/messages.py",
+        "Q[t] = mdp.R + mdp.expected_next(V[t + 1])",
+        "Q[t] = mdp.R + mdp.gamma * mdp.expected_next(V[t + 1])",
+        "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/messages.py",
+        "return SoftValues(model.alpha * messages.log_states,",
+        "return SoftValues(messages.log_states,",
+        "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/messages.py",
+        "(values.Q - values.V[:-1, :, None]) / model.alpha)",
+        "(values.Q - values.V[:-1, :, None]))",
+        "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/messages.py",
+        "terms = after.log_p + messages.log_states[t + 1]",
+        "terms = after.log_p + messages.log_states[t]",
+        "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/messages.py",
+        "paid - model.alpha * (marginals",
+        "paid - (marginals",
+        "planning-as-inference/control-as-inference",
     ),
 ]
 
