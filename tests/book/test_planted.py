@@ -154,6 +154,8 @@ HELPERS = [
         "new = beta * policy / (high[:, None] - Q)",
         "new = policy * np.exp(Q / beta)",
         "planning-as-inference/kl-regularization",
+    ),
+    (
         "planning_as_inference/messages.py",
         "log_likelihood = mdp.R / model.alpha",
         "log_likelihood = mdp.R",
