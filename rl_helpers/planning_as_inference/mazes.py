@@ -17,8 +17,9 @@ def random_maze(
 ) -> tuple[GridWorld, int]:
     """A maze in which every step costs 1 until the goal, and the state that is farthest off.
 
-    The start is the top left corner; the goal is half as far from it as the farthest cell, and no
-    cell is cut off. Maps that do not fit are drawn anew.
+    The start is the top left corner; the goal is half as far from it as the farthest cell. Distances
+    are those before the goal is there to stop at, and it cuts no cell off. Maps that do not fit are
+    drawn anew.
 
     Args:
         rng: source of the randomness.

@@ -202,6 +202,39 @@ HELPERS = [
         "paid - model.alpha * (marginals",
         "paid - (marginals",
         "planning-as-inference/control-as-inference",
+        "return temperature * (largest[:, 0] + np.log(np.exp(z - largest).sum(axis=1)))",
+        "return Q.max(axis=1)",
+        "planning-as-inference/maxent-rl",
+    ),
+    (
+        "planning_as_inference/soft_planning.py",
+        "mdp.R + temperature * bonus(policy, reference)",
+        "mdp.R + bonus(policy, reference)",
+        "planning-as-inference/maxent-rl",
+    ),
+    (
+        "planning_as_inference/soft_planning.py",
+        "mdp.R + temperature * bonus(policy, reference)",
+        "mdp.R + temperature / mdp.gamma * bonus(policy, reference)",  # outside the discount
+        "planning-as-inference/maxent-rl",
+    ),
+    (
+        "planning_as_inference/soft_planning.py",
+        "weights = np.exp(z - z.max(axis=1, keepdims=True))",
+        "weights = np.exp(Q - Q.max(axis=1, keepdims=True))",
+        "planning-as-inference/maxent-rl",
+    ),
+    (
+        "planning_as_inference/soft_tables.py",
+        "- alpha * log_pi",
+        "- log_pi",
+        "planning-as-inference/maxent-rl",
+    ),
+    (
+        "planning_as_inference/soft_bandit.py",
+        "signal = r - alpha * np.log",
+        "signal = r + alpha * np.log",
+        "planning-as-inference/maxent-rl",
     ),
 ]
 

@@ -17,6 +17,7 @@ from rl_helpers.planning_as_inference.soft_planning import (
     boltzmann,
     bonus,
     soft_maximum,
+    soft_policy_iteration,
     soft_policy_value,
     soft_value_iteration,
 )
@@ -87,6 +88,24 @@ def test_the_plan_is_a_fixed_point_and_its_policy_has_its_value(model, temperatu
         assert (other <= plan.V + 1e-7).all()
 
 
+@given(models(), temperatures)
+def test_policy_iteration_ends_where_value_iteration_does(model, temperature) -> None:  # type: ignore[no-untyped-def]
+    mdp, _, rng = model
+    for reference in (None, random_policy(rng, *mdp.R.shape)):
+        plan = soft_policy_iteration(mdp, temperature, reference)
+        Q = action_values(mdp, plan.V)
+        assert soft_maximum(Q, temperature, reference) == pytest.approx(plan.V, abs=1e-8)
+        assert boltzmann(Q, temperature, reference) == pytest.approx(plan.policy, abs=1e-12)
+        assert plan.steps < 20
+    if mdp.gamma < 0.5:  # few sweeps
+        swept = soft_value_iteration(mdp, temperature, reference)
+        assert pytest.approx(swept.V, abs=2e-8) == plan.V
+
+
+def test_a_sure_policy_has_entropy_zero_without_a_sign() -> None:
+    assert not np.signbit(bonus(np.eye(2))).any()
+
+
 def test_the_plan_against_a_general_optimiser() -> None:
     rng = np.random.default_rng(1)
     mdp = random_mdp(rng, 3, 3)
@@ -146,5 +165,15 @@ def test_bad_input(untyped: None) -> None:
         soft_value_iteration(mdp, 1.0, tol=0.0)
     with pytest.raises(ValueError, match="max_sweeps is 0"):
         soft_value_iteration(mdp, 1.0, max_sweeps=0)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        soft_policy_iteration(mdp, 0.0)
+    with pytest.raises(ValueError, match=r"tol is -1\.0; it must be positive"):
+        soft_policy_iteration(mdp, 1.0, tol=-1.0)
+    with pytest.raises(ValueError, match="max_steps is 0"):
+        soft_policy_iteration(mdp, 1.0, max_steps=0)
+    with pytest.raises(ValueError, match=r"reference sums to"):
+        soft_policy_iteration(mdp, 1.0, half / 2)
+    with pytest.raises(RuntimeError, match="1 steps left V up to"):
+        soft_policy_iteration(MDP(mdp.P, mdp.R, 0.9), 1.0, max_steps=1)
     with pytest.raises(RuntimeError, match="1 sweeps left V up to"):
         soft_value_iteration(MDP(mdp.P, mdp.R, 0.9), 1.0, max_sweeps=1)
