@@ -61,7 +61,8 @@ def blocked_mazes(world: GridWorld, policy: Float[Array, "S A"]) -> list[GridWor
     Raises:
         ValueError: a path that does not lead to the goal.
     """
-    goal, found = goal_state(world), []
+    goal = goal_state(world)
+    found: list[GridWorld] = []
     state = int(world.mdp.p0.argmax())
     for _ in range(world.mdp.n_states):
         state = int(world.mdp.P[state, policy[state].argmax()].argmax())
