@@ -43,7 +43,9 @@ def grid_values(
     return ax
 
 
-def grid_arrows(ax: Axes, world: "GridWorld", policy: ArrayLike, *, color: str = INK) -> Axes:
+def grid_arrows(
+    ax: Axes, world: "GridWorld", policy: ArrayLike, *, color: str = INK, power: float = 1.0
+) -> Axes:
     """Draw a policy as arrows, one for each action, as long as the action is probable.
 
     Args:
@@ -51,6 +53,7 @@ def grid_arrows(ax: Axes, world: "GridWorld", policy: ArrayLike, *, color: str =
         world: the grid world.
         policy: shape [S, A], rows sum to 1.
         color: colour of the arrows.
+        power: of the probability, which gives the length; a half lets unlikely actions be seen.
     """
     probabilities = _per_state(world, policy, "policy", 2)
     _empty_grid(ax, world)
@@ -60,7 +63,7 @@ def grid_arrows(ax: Axes, world: "GridWorld", policy: ArrayLike, *, color: str =
         if world.layout[row][column] in "GX":
             continue
         for action, (down, right) in enumerate(world.moves):
-            length = 0.36 * float(probabilities[state, action])
+            length = 0.36 * float(probabilities[state, action]) ** power
             x, y = column + 0.5, row + 0.5
             if length > 0.02:
                 # Several arrows start at the centre; the only one of a sure policy is centred.

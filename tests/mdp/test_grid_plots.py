@@ -113,6 +113,9 @@ def test_arrows_are_as_long_as_probable(world: GridWorld) -> None:
     lengths = [np.hypot(*on_page(ax, arrow)) for arrow in arrows(ax)[:3]]
     assert len(arrows(ax)) == 9, "an impossible action has no arrow"
     np.testing.assert_allclose(np.array(lengths) / lengths[0], [1, 1 / 2, 1 / 6])
+    ax = grid_plots.grid_arrows(axes(), world, policy, power=0.5)
+    lengths = [np.hypot(*on_page(ax, arrow)) for arrow in arrows(ax)[:3]]
+    np.testing.assert_allclose((np.array(lengths) / lengths[0]) ** 2, [1, 1 / 2, 1 / 6])
 
 
 def test_arrows_lead_to_the_goal() -> None:
