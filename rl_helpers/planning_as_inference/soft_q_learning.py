@@ -55,6 +55,13 @@ def hard_maximum(Q: Float[Array, "n A"]) -> Float[Array, " n"]:
     return Q.max(axis=1)
 
 
+def require_states(n_states: int, **states: Int[Array, "..."]) -> None:
+    """Raise `ValueError` unless all are numbers of states."""
+    for name, numbers in states.items():
+        inside = (numbers >= 0) & (numbers < n_states)
+        require(bool(inside.all()), name, numbers, f"states are 0 to {n_states - 1}")
+
+
 def q_learning(
     moves: Int[Array, "S A"],
     entering: Float[Array, "n S"],
@@ -103,9 +110,7 @@ def q_learning(
         f"an array of shape {moves.shape}",
         f"with rewards for entering {n_states} states it must be [{n_states}, A]",
     )
-    for name, states in {"moves": moves, "start": np.array(start)}.items():
-        inside = (states >= 0) & (states < n_states)
-        require(bool(inside.all()), name, states, f"states are 0 to {n_states - 1}")
+    require_states(n_states, moves=moves, start=np.array(start))
     each = np.arange(n_seeds)
     Q, visits = np.zeros((n_seeds, *moves.shape)), np.zeros((n_seeds, n_states), dtype=int)
     luck = rng.random((n_steps, n_seeds, 1))
