@@ -127,14 +127,14 @@ HELPERS = [
     ),
     (
         "planning_as_inference/soft_planning.py",
-        "return -rel_entr(policy, weights).sum(axis=1)",
-        "return -rel_entr(weights, policy).sum(axis=1)",
+        "rel_entr(policy, weights).sum(axis=1)",
+        "rel_entr(weights, policy).sum(axis=1)",
         "planning-as-inference/kl-regularization",
     ),
     (
         "planning_as_inference/soft_planning.py",
-        "return softmax(Q / temperature + log_weights(Q, reference), axis=1)",
-        "return softmax(Q / temperature, axis=1)",
+        "z = Q / temperature + log_weights(Q, reference)\n    weights",
+        "z = Q / temperature\n    weights",
         "planning-as-inference/kl-regularization",
     ),
     (
@@ -202,6 +202,9 @@ HELPERS = [
         "paid - model.alpha * (marginals",
         "paid - (marginals",
         "planning-as-inference/control-as-inference",
+    ),
+    (
+        "planning_as_inference/soft_planning.py",
         "return temperature * (largest[:, 0] + np.log(np.exp(z - largest).sum(axis=1)))",
         "return Q.max(axis=1)",
         "planning-as-inference/maxent-rl",
