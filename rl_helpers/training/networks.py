@@ -67,12 +67,17 @@ def initial_parameters(
     return torch.cat(parts, dim=1).requires_grad_()
 
 
-def network(theta: Float[Tensor, "seeds P"], sizes: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """Each seed's network, to be applied to its own inputs: tanh layers, and a linear one at the end.
+def network(
+    theta: Float[Tensor, "seeds P"],
+    sizes: Sequence[int],
+    activation: Callable[[Tensor], Tensor] = torch.tanh,
+) -> Callable[[Tensor], Tensor]:
+    """Each seed's network, to be applied to its own inputs: hidden layers, and a linear one at the end.
 
     Args:
         theta: parameters [seeds, P].
         sizes: widths of the network, from inputs to outputs.
+        activation: of the hidden layers.
 
     Returns:
         A function from inputs [seeds, ..., n_in] to outputs [seeds, ..., n_out]; it raises
@@ -98,7 +103,7 @@ def network(theta: Float[Tensor, "seeds P"], sizes: Sequence[int]) -> Callable[[
             )
         h = x.reshape(seeds, -1, sizes[0])
         for W, b in zip(weights[:-1], biases[:-1], strict=True):
-            h = torch.baddbmm(b, h, W).tanh()  # b + h W, [seeds, batch, n_out]
+            h = activation(torch.baddbmm(b, h, W))  # b + h W, [seeds, batch, n_out]
         return torch.baddbmm(biases[-1], h, weights[-1]).view(*x.shape[:-1], sizes[-1])
 
     return apply

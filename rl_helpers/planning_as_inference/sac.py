@@ -1,0 +1,669 @@
+"""Soft actor-critic (SAC): maximum-entropy reinforcement learning with continuous actions.
+
+The losses are functions of arrays; the loop trains all seeds of an experiment in one batch.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rl_helpers.arrays import Array, fixed
+from rl_helpers.planning_as_inference.pendulum import Pendulums
+from rl_helpers.planning_as_inference.replay import Replay, Transitions
+from rl_helpers.planning_as_inference.squashed_gaussian import (
+    gaussian_log_prob,
+    log_slope,
+    squash,
+)
+from rl_helpers.policy_gradients.losses import value_loss
+from rl_helpers.training.networks import initial_parameters, network
+from rl_helpers.training.optim import Adam
+from rl_helpers.training.recorder import progress, raise_if_diverged
+from rl_helpers.training.runs import EVALUATION_EPISODES, solved_at
+from rl_helpers.training.seeds import seed_generators
+from rl_helpers.validation import require, require_at_least, require_positive, require_unit
+
+MakeEnvironments = Callable[[int], VectorEnv]  # from a number to so many environments
+LOG_STD = (-20.0, 2.0)  # smallest and largest log standard deviation, as in the paper's code
+CHUNK = 64  # steps whose noise is drawn at once
+ADAM_EPS = 1e-8
+
+
+# ---- What the equations say ---------------------------------------------------------------------
+
+
+def soft_target(
+    rewards: Float[Array, " *batch"],
+    terminated: Float[Array, " *batch"],
+    next_q: Float[Array, " *batch"],
+    next_log_probs: Float[Array, " *batch"],
+    alpha: float | Float[Array, "*_"],
+    gamma: float,
+) -> Float[Array, " *batch"]:
+    """y = r + γ (1 - d) (Q(s', a') - α log π(a'|s')), with an action a' of the current policy.
+
+    Args:
+        rewards: r.
+        terminated: d, 1 where s' is terminal, otherwise 0.
+        next_q: what the target critics say of s' and a', the smaller of two.
+        next_log_probs: of a', in nats.
+        alpha: temperature, in units of reward a nat.
+        gamma: discount.
+
+    Source: eq-sac-target; Haarnoja et al. (2018b), equations 2 and 3 and algorithm 1.
+
+    >>> one = np.ones(1)
+    >>> soft_target(-0.5 * one, 0 * one, -3.0 * one, 0.7 * one, 0.2, 0.99).round(4)
+    array([-3.6086])
+    """
+    return rewards + gamma * (1 - terminated) * (next_q - alpha * next_log_probs)
+
+
+def actor_loss(
+    log_probs: Float[Array, " *batch"],
+    q: Float[Array, " *batch"],
+    alpha: float | Float[Array, "*_"],
+) -> Float[Array, " *batch"]:
+    """α log π(a|s) - Q(s, a), for an action drawn by a formula through which gradients run.
+
+    Args:
+        log_probs: of the action, in nats.
+        q: its value, the smaller of two critics'.
+        alpha: temperature, in units of reward a nat.
+
+    Source: eq-sac-actor; Haarnoja et al. (2018b), equation 9.
+    """
+    return alpha * log_probs - q
+
+
+def temperature_loss(
+    log_alpha: Float[Array, "*_"],
+    log_probs: Float[Array, " *batch"],
+    target_entropy: float | Float[Array, "*_"],
+) -> Float[Array, " *batch"]:
+    """-log α (log π(a|s) + H̄): the slope of its mean in log α is the policy's entropy less H̄.
+
+    Args:
+        log_alpha: logarithm of the temperature.
+        log_probs: of actions of the current policy, in nats; only their values count.
+        target_entropy: H̄, in nats.
+
+    Source: eq-temperature, without its factor α; Haarnoja et al. (2018b), equation 18.
+    """
+    return -log_alpha * fixed(log_probs + target_entropy)
+
+
+def polyak(
+    targets: Float[Tensor, "*shape"],
+    online: Float[Tensor, "*shape"],
+    tau: float | Float[Tensor, "*_"],
+) -> None:
+    """Move target parameters the share τ of the way to the online ones, in place.
+
+    Args:
+        targets: parameters that follow.
+        online: parameters that learn.
+        tau: 0 (stay) to 1 (copy).
+
+    Source: eq-polyak; Haarnoja et al. (2018b), algorithm 1.
+    """
+    targets.add_(tau * (online.detach() - targets))
+
+
+# ---- Settings -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Settings of SAC; what it is made of can be switched off.
+
+    For a setting marked * a tuple gives each seed its own, so that one batch compares many.
+
+    Args:
+        total_steps: environment steps of one seed.
+        random_steps: so many steps take uniform actions, and nothing is learned; at least
+            batch_size.
+        batch_size: transitions of an update. There is one update for each further step.
+        capacity: transitions that the replay memory keeps.
+        hidden: widths of the hidden layers, of actor and critics each.
+        gamma: discount, 0 to 1.
+        learning_rate: of actor, critics and temperature; positive.
+        tau*: share by which the target critics follow after each update, 0 to 1.
+        alpha*: the temperature, positive; None: learned, starting from 1.
+        target_entropy*: in nats; None: minus the number of the action's dimensions.
+        twin*: take the smaller of two critics; otherwise the first.
+        tanh_correction*: log-densities of the squashed action; otherwise those of the Gaussian
+            before squashing, which is a mistake.
+        evaluate_every: environment steps between evaluations.
+        stop_at: stop once every seed has three evaluations in a row of at least this mean return.
+    """
+
+    total_steps: int = 6_000
+    random_steps: int = 500
+    batch_size: int = 128
+    capacity: int = 100_000
+    hidden: tuple[int, ...] = (32, 32)
+    gamma: float = 0.99
+    learning_rate: float = 3e-3
+    tau: float | tuple[float, ...] = 0.01
+    alpha: float | None | tuple[float | None, ...] = None
+    target_entropy: float | None | tuple[float | None, ...] = None
+    twin: bool | tuple[bool, ...] = True
+    tanh_correction: bool | tuple[bool, ...] = True
+    evaluate_every: int = 500
+    stop_at: float | None = None
+
+    def __post_init__(self) -> None:
+        require_at_least(1, batch_size=self.batch_size, capacity=self.capacity)
+        allowed = f"it must be at least batch_size = {self.batch_size}, for the first batch"
+        require(self.random_steps >= self.batch_size, "random_steps", self.random_steps, allowed)
+        require(self.capacity >= self.batch_size, "capacity", self.capacity, allowed)
+        allowed = f"it must be 1 to total_steps = {self.total_steps}"
+        fits = 1 <= self.evaluate_every <= self.total_steps
+        require(fits, "evaluate_every", self.evaluate_every, allowed)
+        require_unit(gamma=self.gamma)
+        for tau in self.tau if isinstance(self.tau, tuple) else (self.tau,):
+            require_unit(tau=tau)
+        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
+        require_positive(learning_rate=self.learning_rate)
+        require_positive(alpha=tuple(alpha for alpha in alphas if alpha is not None))
+
+
+class PerSeed(NamedTuple):
+    """The settings that may differ from seed to seed, as columns [seeds, 1]."""
+
+    tau: Float[Tensor, "seeds 1"]
+    alpha: Float[Tensor, "seeds 1"]  # where learning begins
+    learned: Bool[Tensor, "seeds 1"]
+    target_entropy: Float[Tensor, "seeds 1"]
+    twin: Bool[Tensor, "seeds 1"]
+    tanh_correction: Bool[Tensor, "seeds 1"]
+
+
+def per_seed(config: SACConfig, n_seeds: int, n_actions: int) -> PerSeed:
+    """The settings of each seed, as columns.
+
+    Args:
+        config: the settings.
+        n_seeds: how many seeds.
+        n_actions: dimensions of an action.
+
+    Raises:
+        ValueError: a tuple that holds neither 1 nor n_seeds settings.
+    """
+
+    def column(name: str, default: float | None = None) -> Tensor:
+        given = getattr(config, name)
+        values = given if isinstance(given, tuple) else (given,)
+        allowed = f"with n_seeds {n_seeds} it must be 1 or that many"
+        require(len(values) in (1, n_seeds), f"the length of {name}", len(values), allowed)
+        numbers = torch.tensor([default if x is None else x for x in values])
+        return numbers.unsqueeze(1).expand(n_seeds, 1)
+
+    alpha = column("alpha", math.nan)
+    return PerSeed(
+        column("tau"),
+        alpha.nan_to_num(1.0),
+        alpha.isnan(),
+        column("target_entropy", -float(n_actions)),
+        column("twin"),
+        column("tanh_correction"),
+    )
+
+
+# ---- Networks -----------------------------------------------------------------------------------
+
+
+class Actions(NamedTuple):
+    """Actions of a policy and their log-densities.
+
+    Args:
+        actions: in the environment's units [seeds, n, D].
+        log_probs: in nats [seeds, n].
+    """
+
+    actions: Float[Tensor, "seeds n D"]
+    log_probs: Float[Tensor, "seeds n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Nets:
+    """Each seed's policy, two critics, their slow copies, and temperature.
+
+    Args:
+        sizes, critic_sizes: widths of the networks.
+        largest: of each observation; 1 where it has no bound [d].
+        scale: largest action in each dimension [D].
+        each: the settings of each seed.
+        actor: parameters of the policy [seeds, P].
+        critics, targets: parameters, all first critics before all second ones [2 seeds, P'].
+        log_alpha: logarithm of the temperature [seeds, 1].
+    """
+
+    sizes: tuple[int, ...]
+    critic_sizes: tuple[int, ...]
+    largest: Float[Tensor, " d"]
+    scale: Float[Tensor, " D"]
+    each: PerSeed
+    actor: Float[Tensor, "seeds P"]
+    critics: Float[Tensor, "critics P2"]
+    targets: Float[Tensor, "critics P2"]
+    log_alpha: Float[Tensor, "seeds 1"]
+
+    @property
+    def alpha(self) -> Float[Tensor, "seeds 1"]:
+        """The temperature of each seed, as a number."""
+        return self.log_alpha.detach().exp()
+
+    def observe(self, observations: np.ndarray) -> Float[Tensor, "seeds n d"]:
+        """Observations of all environments [seeds * n, d], divided by their largest values."""
+        x = torch.as_tensor(observations, dtype=torch.float32) / self.largest
+        return x.view(len(self.actor), -1, len(self.largest))
+
+    def gaussian(self, states: Float[Tensor, "seeds n d"]) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation [seeds, n, D] of the Gaussian before squashing."""
+        mean, log_std = network(self.actor, self.sizes, torch.relu)(states).chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD)
+
+    def act(self, states: Float[Tensor, "seeds n d"], noise: Float[Tensor, "seeds n D"]) -> Actions:
+        """Actions c tanh(μ(s) + σ(s) ε) and their log-densities, with gradients."""
+        mean, log_std = self.gaussian(states)
+        u = mean + log_std.exp() * noise
+        stretch = torch.where(self.each.tanh_correction, log_slope(u, self.scale), 0.0)
+        return Actions(squash(u, self.scale), gaussian_log_prob(u, mean, log_std) - stretch)
+
+    def both(
+        self,
+        theta: Float[Tensor, "critics P2"],
+        states: Float[Tensor, "seeds n d"],
+        actions: Float[Tensor, "seeds n D"],
+    ) -> Float[Tensor, "2 seeds n"]:
+        """What both critics, with parameters theta, say of each state and action."""
+        pairs = torch.cat([states, actions / self.scale], dim=-1)
+        q = network(theta, self.critic_sizes, torch.relu)(pairs.repeat(2, 1, 1))
+        return q.view(2, *states.shape[:2])
+
+    def smaller(
+        self,
+        theta: Float[Tensor, "critics P2"],
+        states: Float[Tensor, "seeds n d"],
+        actions: Float[Tensor, "seeds n D"],
+    ) -> Float[Tensor, "seeds n"]:
+        """The smaller of both; the first for seeds without a twin."""
+        first, second = self.both(theta, states, actions)
+        return torch.where(self.each.twin, torch.minimum(first, second), first)
+
+
+def start_nets(
+    envs: VectorEnv,
+    config: SACConfig,
+    n_seeds: int,
+    generators: Sequence[torch.Generator],
+) -> Nets:
+    """Networks to start from: the Gaussian nearly standard, targets equal to the critics.
+
+    Args:
+        envs: environments, for their spaces.
+        config: the settings.
+        n_seeds: how many seeds.
+        generators: one a seed.
+
+    Raises:
+        ValueError: spaces that do not fit; see `require_continuous`.
+    """
+    require_continuous(envs)
+    observed, scale = (
+        torch.as_tensor(space.high, dtype=torch.float32)
+        for space in (envs.single_observation_space, envs.single_action_space)  # type: ignore[attr-defined]
+    )
+    each = per_seed(config, n_seeds, len(scale))
+    sizes = (len(observed), *config.hidden, 2 * len(scale))
+    critic_sizes = (len(observed) + len(scale), *config.hidden, 1)
+    actor = initial_parameters(sizes, generators, last_gain=0.01)
+    critics = torch.cat(
+        [initial_parameters(critic_sizes, generators).detach() for _ in range(2)]
+    )
+    log_alpha = each.alpha.log()
+    return Nets(
+        sizes,
+        critic_sizes,
+        torch.where(observed.isfinite(), observed, 1.0),
+        scale,
+        each,
+        actor,
+        critics.requires_grad_(),
+        critics.detach().clone(),
+        log_alpha.requires_grad_(),
+    )
+
+
+def require_continuous(envs: VectorEnv) -> None:
+    """Raise `ValueError` unless SAC can act in these environments.
+
+    Observations must be vectors, actions vectors within bounds -c and c, and the autoreset mode
+    DISABLED, so that an episode's last observation is seen.
+    """
+    actions, observations = envs.single_action_space, envs.single_observation_space
+    allowed = "vectors with bounds -c and c are needed, c finite and positive"
+    fits = isinstance(actions, gym.spaces.Box) and len(actions.shape) == 1
+    fits = fits and bool((np.isfinite(actions.high) & (actions.high > 0)).all())
+    require(fits and bool((actions.low == -actions.high).all()), "the action space", actions, allowed)
+    fits = isinstance(observations, gym.spaces.Box) and len(observations.shape) == 1
+    require(fits, "the observation space", observations, "vectors are needed")
+    mode = envs.metadata.get("autoreset_mode")
+    require(mode is AutoresetMode.DISABLED, "the autoreset mode", mode, "DISABLED is needed")
+
+
+# ---- Training -----------------------------------------------------------------------------------
+
+
+def train_sac(
+    config: SACConfig, n_seeds: int, seed: int = 0, environment: MakeEnvironments = Pendulums
+) -> "SACRun":
+    """Train one policy, two critics and one temperature a seed by SAC.
+
+    Each step is stored in a replay memory, and followed by one update from a batch of it: of the
+    critics towards the soft target, of the policy, of the temperature, and of the slow critics.
+
+    Args:
+        config: the settings.
+        n_seeds: number of seeds, trained in one batch.
+        seed: the experiment's seed; with the same number of threads, on the same machine, the run
+            repeats bit for bit.
+        environment: makes so many environments, Gymnasium's vector environment with autoreset
+            disabled; its actions have bounds.
+
+    Raises:
+        ValueError: settings out of range, no seeds, an environment that does not fit.
+        FloatingPointError: parameters that are no longer finite; names the seed and its steps.
+
+    Source: eq-sac-target, eq-sac-critic, eq-sac-actor, eq-temperature, eq-polyak; Haarnoja et al.
+    (2018b), algorithm 1.
+    """
+    generators = seed_generators(seed, n_seeds)
+    envs = environment(n_seeds)
+    nets = start_nets(envs, config, n_seeds, generators)
+    each, rate = nets.each, config.learning_rate
+    actor, critics, temperature = (
+        Adam([theta], ADAM_EPS) for theta in (nets.actor, nets.critics, nets.log_alpha)
+    )
+    memory = Replay(n_seeds, config.capacity, len(nets.largest), len(nets.scale))
+    record = Record(config, nets, environment, seed)
+    noises = draw_noise(generators, config.batch_size, len(nets.scale))
+    states = nets.observe(envs.reset(seed=seed)[0])
+    while not record.finished:
+        noise, learning = next(noises), record.steps >= config.random_steps
+        actions = nets.act(states, noise.action).actions if learning else nets.scale * noise.uniform
+        states = step_and_store(envs, nets, memory, states, actions)
+        if learning:
+            batch = memory.sample(noise.chance)
+            critic_loss(nets, batch, noise.next_action, config.gamma).sum().backward()
+            critics.step(rate)
+            loss, log_probs = policy_loss(nets, batch.states, noise.new_action)
+            loss.sum().backward()
+            actor.step(rate)
+            dual = temperature_loss(nets.log_alpha, log_probs, each.target_entropy).mean(-1, True)
+            (dual * each.learned).sum().backward()
+            temperature.step(rate)
+            polyak(nets.targets, nets.critics, each.tau.repeat(2, 1))
+        record.step()
+    return record.run()
+
+
+def critic_loss(
+    nets: Nets, batch: Transitions, noise: Float[Tensor, "seeds n D"], gamma: float
+) -> Float[Tensor, " seeds"]:
+    """Half the mean squared distance of both critics from the soft target.
+
+    Args:
+        nets: what learns.
+        batch: transitions.
+        noise: standard normal, for the actions in the next states.
+        gamma: discount.
+
+    Source: eq-sac-critic with eq-sac-target.
+    """
+    with torch.no_grad():
+        following, log_probs = nets.act(batch.next_states, noise)
+        next_q = nets.smaller(nets.targets, batch.next_states, following)
+        y = soft_target(
+            batch.rewards, batch.terminated, next_q, log_probs, nets.alpha, gamma
+        )
+    q = nets.both(nets.critics, batch.states, batch.actions)
+    return value_loss(q, y.expand_as(q)).mean(-1).sum(0)
+
+
+def policy_loss(
+    nets: Nets, states: Float[Tensor, "seeds n d"], noise: Float[Tensor, "seeds n D"]
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds n"]]:
+    """The mean of the actor's loss over new actions, and their log-densities.
+
+    Args:
+        nets: what learns; critics and temperature count as numbers here.
+        states: of the batch.
+        noise: standard normal, for the actions.
+
+    Source: eq-sac-actor.
+    """
+    actions, log_probs = nets.act(states, noise)
+    q = nets.smaller(nets.critics.detach(), states, actions)
+    return actor_loss(log_probs, q, nets.alpha).mean(-1), log_probs
+
+
+def step_and_store(
+    envs: VectorEnv,
+    nets: Nets,
+    memory: Replay,
+    states: Float[Tensor, "seeds 1 d"],
+    actions: Float[Tensor, "seeds 1 D"],
+) -> Float[Tensor, "seeds 1 d"]:
+    """Take one step in each environment and store it; where an episode has ended, begin another.
+
+    Returns:
+        The states to go on from.
+    """
+    actions = actions.detach().squeeze(1)
+    observations, rewards, terminated, truncated, _ = envs.step(actions.numpy())
+    following = nets.observe(observations)
+    paid = torch.as_tensor(rewards, dtype=torch.float32)
+    # only a terminal state is worth nothing: whoever ran out of time might have gone on
+    memory.store(
+        states.squeeze(1), actions, paid, following.squeeze(1), torch.as_tensor(terminated)
+    )
+    ended = terminated | truncated
+    if ended.any():
+        following = nets.observe(envs.reset(options={"reset_mask": ended})[0])
+    return following
+
+
+class Noise(NamedTuple):
+    """The random numbers of one step.
+
+    Args:
+        uniform: between -1 and 1, for random actions [seeds, 1, D].
+        action: standard normal, for the policy's action [seeds, 1, D].
+        chance: between 0 and 1, for the batch [seeds, n].
+        next_action, new_action: standard normal, for actions in s' and in s [seeds, n, D].
+    """
+
+    uniform: Float[Tensor, "seeds 1 D"]
+    action: Float[Tensor, "seeds 1 D"]
+    chance: Float[Tensor, "seeds n"]
+    next_action: Float[Tensor, "seeds n D"]
+    new_action: Float[Tensor, "seeds n D"]
+
+
+def draw_noise(
+    generators: Sequence[torch.Generator], batch_size: int, n_actions: int
+) -> Iterator[Noise]:
+    """Random numbers, step after step, each seed's from its own generator.
+
+    Args:
+        generators: one a seed.
+        batch_size: transitions of an update.
+        n_actions: dimensions of an action.
+    """
+    while True:
+        flat = torch.stack(
+            [torch.rand(CHUNK, n_actions + batch_size, generator=g) for g in generators]
+        )
+        shape = (CHUNK, 1 + 2 * batch_size, n_actions)
+        normal = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        for t in range(CHUNK):
+            uniform, chance = flat[:, t].split([n_actions, batch_size], dim=1)
+            action, following, new = normal[:, t].split([1, batch_size, batch_size], dim=1)
+            yield Noise(2 * uniform.unsqueeze(1) - 1, action, chance, following, new)
+
+
+# ---- What a run leaves --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class SACRun:
+    """What a training run leaves.
+
+    Args:
+        steps: environment steps of one seed at each evaluation [k].
+        returns: mean undiscounted return of the greedy policy over 20 episodes [seeds, k].
+        nets: the networks at each evaluation.
+    """
+
+    steps: Int[np.ndarray, " k"]
+    returns: Float[np.ndarray, "seeds k"]
+    nets: tuple[Nets, ...]
+
+    @property
+    def alpha(self) -> Float[np.ndarray, "seeds k"]:
+        """The temperature of each seed at each evaluation."""
+        return torch.cat([nets.alpha for nets in self.nets], 1).double().numpy()
+
+
+class Record:
+    """Follows the loop: counts its steps, evaluates its policies, and makes its `SACRun`."""
+
+    def __init__(
+        self, config: SACConfig, nets: Nets, environment: MakeEnvironments, seed: int
+    ) -> None:
+        self.config, self.nets, self.environment, self.seed = config, nets, environment, seed
+        self.steps, self.solved = 0, False
+        self.returns: list[np.ndarray] = []
+        self.kept: list[Nets] = []
+        self.bar = progress(config.total_steps, "SAC")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the steps are spent, or all seeds have solved the task."""
+        return self.solved or self.steps >= self.config.total_steps
+
+    def step(self) -> None:
+        """Close a step; evaluate if it is time."""
+        self.steps += 1
+        if self.steps % CHUNK == 0:
+            self._raise_if_diverged()
+            self.bar.update(self.steps - self.bar.n)
+        if self.steps % self.config.evaluate_every == 0:
+            self._raise_if_diverged()
+            self._evaluate()
+
+    def run(self) -> SACRun:
+        """What the run leaves."""
+        self.bar.close()
+        return SACRun(self._grid(), np.stack(self.returns, axis=1), tuple(self.kept))
+
+    def _grid(self) -> np.ndarray:
+        return self.config.evaluate_every * np.arange(1, len(self.kept) + 1)
+
+    def _raise_if_diverged(self) -> None:
+        nets = self.nets
+        critics = torch.cat(list(nets.critics.chunk(2)), dim=1)
+        raise_if_diverged(
+            "SAC", self.steps, theta=nets.actor, critics=critics, alpha=nets.alpha
+        )
+
+    def _evaluate(self) -> None:
+        nets = self.nets
+        copies = {
+            name: getattr(nets, name).detach().clone()
+            for name in ("actor", "critics", "targets", "log_alpha")
+        }
+        self.kept.append(replace(nets, **copies))
+        first = self.seed + 1_000 * len(self.kept)
+        self.returns.append(evaluate(self.kept[-1], self.environment, first))
+        if self.config.stop_at is not None:
+            solved = solved_at(self._grid(), np.stack(self.returns, 1), self.config.stop_at)
+            self.solved = bool(np.isfinite(solved).all())
+
+
+class Rollouts(NamedTuple):
+    """What policies did from new first states.
+
+    Args:
+        states: observations divided by their largest values [seeds, envs, T+1, d].
+        actions: [seeds, envs, T, D].
+        log_probs: in nats [seeds, envs, T].
+        rewards: 0 after an episode's end [seeds, envs, T].
+    """
+
+    states: Float[Tensor, "seeds envs T1 d"]
+    actions: Float[Tensor, "seeds envs T D"]
+    log_probs: Float[Tensor, "seeds envs T"]
+    rewards: Float[Tensor, "seeds envs T"]
+
+
+@torch.no_grad()
+def roll_out(
+    nets: Nets,
+    environment: MakeEnvironments,
+    n_envs: int,
+    seed: int,
+    generators: Sequence[torch.Generator] | None = None,
+    max_steps: int = 100_000,
+) -> Rollouts:
+    """One episode in each of n_envs environments a seed, from new first states.
+
+    Args:
+        nets: the policies.
+        environment: makes the environments.
+        n_envs: environments of one seed.
+        seed: of the first states.
+        generators: one a seed, for the policy's noise; without them it takes its median action.
+        max_steps: most steps of an episode.
+    """
+    shape = (len(nets.actor), n_envs)
+    envs = environment(math.prod(shape))
+    states = nets.observe(envs.reset(seed=seed)[0])
+    live, steps = np.ones(math.prod(shape), dtype=bool), [(states,)]
+    noise = torch.zeros(*shape, len(nets.scale))
+    for _ in range(max_steps):
+        if generators is not None:
+            noise = torch.stack([torch.randn(noise.shape[1:], generator=g) for g in generators])
+        actions, log_probs = nets.act(states, noise)
+        observations, rewards, terminated, truncated, _ = envs.step(actions.flatten(0, 1).numpy())
+        states = nets.observe(observations)
+        paid = torch.as_tensor(rewards * live, dtype=torch.float32).view(shape)
+        steps.append((states, actions, log_probs, paid))
+        ended = terminated | truncated
+        live = live & ~ended
+        if not live.any():
+            break
+        if ended.any():  # whoever waits for the others must be stepped, too
+            envs.reset(options={"reset_mask": ended})
+    envs.close()
+    first, *others = steps
+    columns = [torch.stack(column, dim=2) for column in zip(*others, strict=True)]
+    return Rollouts(torch.cat([first[0].unsqueeze(2), columns[0]], dim=2), *columns[1:])
+
+
+def evaluate(nets: Nets, environment: MakeEnvironments, seed: int) -> Float[np.ndarray, " seeds"]:
+    """Mean undiscounted return of each seed's median actions, over 20 episodes."""
+    episodes = roll_out(nets, environment, EVALUATION_EPISODES, seed)
+    return episodes.rewards.sum(-1).mean(-1).double().numpy()

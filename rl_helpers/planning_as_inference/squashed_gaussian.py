@@ -1,0 +1,89 @@
+"""A policy over continuous actions: a Gaussian, squashed into the actions' bounds by tanh.
+
+The last axis of every array holds the D dimensions of an action, which are independent given the
+state. Log-densities are sums over it.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from rl_helpers.validation import require_positive
+
+
+def gaussian_log_prob(
+    u: Float[Tensor, "*batch D"], mean: Float[Tensor, "*batch D"], log_std: Float[Tensor, "*batch D"]
+) -> Float[Tensor, "*batch"]:
+    """log N(u; mean, exp(log_std)²), summed over dimensions, in nats.
+
+    Args:
+        u: where.
+        mean, log_std: of the Gaussian, log_std in nats.
+
+    >>> zero = torch.zeros(1)
+    >>> round(float(gaussian_log_prob(torch.ones(1), zero, zero)), 3)
+    -1.419
+    """
+    z = (u - mean) * (-log_std).exp()
+    return -(0.5 * z**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def log_tanh_slope(u: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """log(1 - tanh²(u)), the logarithm of tanh's slope, without cancellation.
+
+    Source: the stable form under eq-tanh-logprob.
+
+    >>> float(log_tanh_slope(torch.tensor(10.0))), float((1 - torch.tensor(10.0).tanh() ** 2).log())
+    (-18.613706588745117, -inf)
+    """
+    return 2 * (math.log(2) - u - F.softplus(-2 * u))
+
+
+def squash(
+    u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]
+) -> Float[Tensor, "*batch D"]:
+    """The action scale * tanh(u), between -scale and scale."""
+    return scale * u.tanh()
+
+
+def log_slope(
+    u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]
+) -> Float[Tensor, "*batch"]:
+    """log of the volume by which `squash` stretches at u: the sum of log(scale (1 - tanh² u)).
+
+    Args:
+        u: before squashing.
+        scale: largest action in each dimension, positive.
+    """
+    return (scale.log() + log_tanh_slope(u)).sum(-1)
+
+
+def squashed_log_prob(
+    u: Float[Tensor, "*batch D"],
+    mean: Float[Tensor, "*batch D"],
+    log_std: Float[Tensor, "*batch D"],
+    scale: Float[Tensor, " D"],
+) -> Float[Tensor, "*batch"]:
+    """Log-density of the action scale * tanh(u), in nats for actions in their own units.
+
+    It is given u, from which the action came: the inverse of tanh is lost near the bounds.
+
+    Args:
+        u: before squashing.
+        mean, log_std: of the Gaussian.
+        scale: largest action in each dimension, positive.
+
+    Raises:
+        ValueError: scale not positive.
+
+    Source: eq-tanh-logprob; Haarnoja et al. (2018a), appendix C.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> round(float(squashed_log_prob(one, zero, zero, 2 * one)), 3)
+    -1.245
+    """
+    require_positive(scale=scale)
+    return gaussian_log_prob(u, mean, log_std) - log_slope(u, scale)
