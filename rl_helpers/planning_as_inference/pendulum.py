@@ -87,7 +87,11 @@ class Pendulums(VectorEnv):  # type: ignore[type-arg]
     def step(
         self, actions: Float[Array, "n 1"]
     ) -> tuple[
-        Float[Array, "n 3"], Float[Array, " n"], Bool[Array, " n"], Bool[Array, " n"], dict[str, Any]
+        Float[Array, "n 3"],
+        Float[Array, " n"],
+        Bool[Array, " n"],
+        Bool[Array, " n"],
+        dict[str, Any],
     ]:
         """Apply the torques; episodes never terminate, and are truncated at the time limit."""
         self.angle, self.speed, rewards = swing(self.angle, self.speed, actions[:, 0])

@@ -1,125 +1,41 @@
-"""Soft actor-critic (SAC): maximum-entropy reinforcement learning with continuous actions.
+"""Soft actor-critic (SAC): maximum-entropy learning with continuous actions; all seeds in one batch."""
 
-The losses are functions of arrays; the loop trains all seeds of an experiment in one batch.
-"""
-
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
-from jaxtyping import Bool, Float, Int
+from gymnasium.vector import VectorEnv
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from rl_helpers.arrays import Array, fixed
 from rl_helpers.planning_as_inference.pendulum import Pendulums
 from rl_helpers.planning_as_inference.replay import Replay, Transitions
-from rl_helpers.planning_as_inference.squashed_gaussian import (
-    gaussian_log_prob,
-    log_slope,
-    squash,
+from rl_helpers.planning_as_inference.sac_losses import (
+    actor_loss,
+    polyak,
+    soft_target,
+    temperature_loss,
+)
+from rl_helpers.planning_as_inference.sac_nets import (
+    MakeEnvironments,
+    Nets,
+    PerSeed,
+    evaluate,
+    require_continuous,
+    start_nets,
 )
 from rl_helpers.policy_gradients.losses import value_loss
-from rl_helpers.training.networks import initial_parameters, network
 from rl_helpers.training.optim import Adam
 from rl_helpers.training.recorder import progress, raise_if_diverged
-from rl_helpers.training.runs import EVALUATION_EPISODES, solved_at
+from rl_helpers.training.runs import solved_at
 from rl_helpers.training.seeds import seed_generators
 from rl_helpers.validation import require, require_at_least, require_positive, require_unit
 
-MakeEnvironments = Callable[[int], VectorEnv]  # from a number to so many environments
-LOG_STD = (-20.0, 2.0)  # smallest and largest log standard deviation, as in the paper's code
 CHUNK = 64  # steps whose noise is drawn at once
 ADAM_EPS = 1e-8
-
-
-# ---- What the equations say ---------------------------------------------------------------------
-
-
-def soft_target(
-    rewards: Float[Array, " *batch"],
-    terminated: Float[Array, " *batch"],
-    next_q: Float[Array, " *batch"],
-    next_log_probs: Float[Array, " *batch"],
-    alpha: float | Float[Array, "*_"],
-    gamma: float,
-) -> Float[Array, " *batch"]:
-    """y = r + γ (1 - d) (Q(s', a') - α log π(a'|s')), with an action a' of the current policy.
-
-    Args:
-        rewards: r.
-        terminated: d, 1 where s' is terminal, otherwise 0.
-        next_q: what the target critics say of s' and a', the smaller of two.
-        next_log_probs: of a', in nats.
-        alpha: temperature, in units of reward a nat.
-        gamma: discount.
-
-    Source: eq-sac-target; Haarnoja et al. (2018b), equations 2 and 3 and algorithm 1.
-
-    >>> one = np.ones(1)
-    >>> soft_target(-0.5 * one, 0 * one, -3.0 * one, 0.7 * one, 0.2, 0.99).round(4)
-    array([-3.6086])
-    """
-    return rewards + gamma * (1 - terminated) * (next_q - alpha * next_log_probs)
-
-
-def actor_loss(
-    log_probs: Float[Array, " *batch"],
-    q: Float[Array, " *batch"],
-    alpha: float | Float[Array, "*_"],
-) -> Float[Array, " *batch"]:
-    """α log π(a|s) - Q(s, a), for an action drawn by a formula through which gradients run.
-
-    Args:
-        log_probs: of the action, in nats.
-        q: its value, the smaller of two critics'.
-        alpha: temperature, in units of reward a nat.
-
-    Source: eq-sac-actor; Haarnoja et al. (2018b), equation 9.
-    """
-    return alpha * log_probs - q
-
-
-def temperature_loss(
-    log_alpha: Float[Array, "*_"],
-    log_probs: Float[Array, " *batch"],
-    target_entropy: float | Float[Array, "*_"],
-) -> Float[Array, " *batch"]:
-    """-log α (log π(a|s) + H̄): the slope of its mean in log α is the policy's entropy less H̄.
-
-    Args:
-        log_alpha: logarithm of the temperature.
-        log_probs: of actions of the current policy, in nats; only their values count.
-        target_entropy: H̄, in nats.
-
-    Source: eq-temperature, without its factor α; Haarnoja et al. (2018b), equation 18.
-    """
-    return -log_alpha * fixed(log_probs + target_entropy)
-
-
-def polyak(
-    targets: Float[Tensor, "*shape"],
-    online: Float[Tensor, "*shape"],
-    tau: float | Float[Tensor, "*_"],
-) -> None:
-    """Move target parameters the share τ of the way to the online ones, in place.
-
-    Args:
-        targets: parameters that follow.
-        online: parameters that learn.
-        tau: 0 (stay) to 1 (copy).
-
-    Source: eq-polyak; Haarnoja et al. (2018b), algorithm 1.
-    """
-    targets.add_(tau * (online.detach() - targets))
-
-
-# ---- Settings -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -155,8 +71,8 @@ class SACConfig:
     gamma: float = 0.99
     learning_rate: float = 3e-3
     tau: float | tuple[float, ...] = 0.01
-    alpha: float | None | tuple[float | None, ...] = None
-    target_entropy: float | None | tuple[float | None, ...] = None
+    alpha: float | tuple[float | None, ...] | None = None
+    target_entropy: float | tuple[float | None, ...] | None = None
     twin: bool | tuple[bool, ...] = True
     tanh_correction: bool | tuple[bool, ...] = True
     evaluate_every: int = 500
@@ -176,194 +92,6 @@ class SACConfig:
         alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
         require_positive(learning_rate=self.learning_rate)
         require_positive(alpha=tuple(alpha for alpha in alphas if alpha is not None))
-
-
-class PerSeed(NamedTuple):
-    """The settings that may differ from seed to seed, as columns [seeds, 1]."""
-
-    tau: Float[Tensor, "seeds 1"]
-    alpha: Float[Tensor, "seeds 1"]  # where learning begins
-    learned: Bool[Tensor, "seeds 1"]
-    target_entropy: Float[Tensor, "seeds 1"]
-    twin: Bool[Tensor, "seeds 1"]
-    tanh_correction: Bool[Tensor, "seeds 1"]
-
-
-def per_seed(config: SACConfig, n_seeds: int, n_actions: int) -> PerSeed:
-    """The settings of each seed, as columns.
-
-    Args:
-        config: the settings.
-        n_seeds: how many seeds.
-        n_actions: dimensions of an action.
-
-    Raises:
-        ValueError: a tuple that holds neither 1 nor n_seeds settings.
-    """
-
-    def column(name: str, default: float | None = None) -> Tensor:
-        given = getattr(config, name)
-        values = given if isinstance(given, tuple) else (given,)
-        allowed = f"with n_seeds {n_seeds} it must be 1 or that many"
-        require(len(values) in (1, n_seeds), f"the length of {name}", len(values), allowed)
-        numbers = torch.tensor([default if x is None else x for x in values])
-        return numbers.unsqueeze(1).expand(n_seeds, 1)
-
-    alpha = column("alpha", math.nan)
-    return PerSeed(
-        column("tau"),
-        alpha.nan_to_num(1.0),
-        alpha.isnan(),
-        column("target_entropy", -float(n_actions)),
-        column("twin"),
-        column("tanh_correction"),
-    )
-
-
-# ---- Networks -----------------------------------------------------------------------------------
-
-
-class Actions(NamedTuple):
-    """Actions of a policy and their log-densities.
-
-    Args:
-        actions: in the environment's units [seeds, n, D].
-        log_probs: in nats [seeds, n].
-    """
-
-    actions: Float[Tensor, "seeds n D"]
-    log_probs: Float[Tensor, "seeds n"]
-
-
-@dataclass(frozen=True, eq=False)
-class Nets:
-    """Each seed's policy, two critics, their slow copies, and temperature.
-
-    Args:
-        sizes, critic_sizes: widths of the networks.
-        largest: of each observation; 1 where it has no bound [d].
-        scale: largest action in each dimension [D].
-        each: the settings of each seed.
-        actor: parameters of the policy [seeds, P].
-        critics, targets: parameters, all first critics before all second ones [2 seeds, P'].
-        log_alpha: logarithm of the temperature [seeds, 1].
-    """
-
-    sizes: tuple[int, ...]
-    critic_sizes: tuple[int, ...]
-    largest: Float[Tensor, " d"]
-    scale: Float[Tensor, " D"]
-    each: PerSeed
-    actor: Float[Tensor, "seeds P"]
-    critics: Float[Tensor, "critics P2"]
-    targets: Float[Tensor, "critics P2"]
-    log_alpha: Float[Tensor, "seeds 1"]
-
-    @property
-    def alpha(self) -> Float[Tensor, "seeds 1"]:
-        """The temperature of each seed, as a number."""
-        return self.log_alpha.detach().exp()
-
-    def observe(self, observations: np.ndarray) -> Float[Tensor, "seeds n d"]:
-        """Observations of all environments [seeds * n, d], divided by their largest values."""
-        x = torch.as_tensor(observations, dtype=torch.float32) / self.largest
-        return x.view(len(self.actor), -1, len(self.largest))
-
-    def gaussian(self, states: Float[Tensor, "seeds n d"]) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation [seeds, n, D] of the Gaussian before squashing."""
-        mean, log_std = network(self.actor, self.sizes, torch.relu)(states).chunk(2, dim=-1)
-        return mean, log_std.clamp(*LOG_STD)
-
-    def act(self, states: Float[Tensor, "seeds n d"], noise: Float[Tensor, "seeds n D"]) -> Actions:
-        """Actions c tanh(μ(s) + σ(s) ε) and their log-densities, with gradients."""
-        mean, log_std = self.gaussian(states)
-        u = mean + log_std.exp() * noise
-        stretch = torch.where(self.each.tanh_correction, log_slope(u, self.scale), 0.0)
-        return Actions(squash(u, self.scale), gaussian_log_prob(u, mean, log_std) - stretch)
-
-    def both(
-        self,
-        theta: Float[Tensor, "critics P2"],
-        states: Float[Tensor, "seeds n d"],
-        actions: Float[Tensor, "seeds n D"],
-    ) -> Float[Tensor, "2 seeds n"]:
-        """What both critics, with parameters theta, say of each state and action."""
-        pairs = torch.cat([states, actions / self.scale], dim=-1)
-        q = network(theta, self.critic_sizes, torch.relu)(pairs.repeat(2, 1, 1))
-        return q.view(2, *states.shape[:2])
-
-    def smaller(
-        self,
-        theta: Float[Tensor, "critics P2"],
-        states: Float[Tensor, "seeds n d"],
-        actions: Float[Tensor, "seeds n D"],
-    ) -> Float[Tensor, "seeds n"]:
-        """The smaller of both; the first for seeds without a twin."""
-        first, second = self.both(theta, states, actions)
-        return torch.where(self.each.twin, torch.minimum(first, second), first)
-
-
-def start_nets(
-    envs: VectorEnv,
-    config: SACConfig,
-    n_seeds: int,
-    generators: Sequence[torch.Generator],
-) -> Nets:
-    """Networks to start from: the Gaussian nearly standard, targets equal to the critics.
-
-    Args:
-        envs: environments, for their spaces.
-        config: the settings.
-        n_seeds: how many seeds.
-        generators: one a seed.
-
-    Raises:
-        ValueError: spaces that do not fit; see `require_continuous`.
-    """
-    require_continuous(envs)
-    observed, scale = (
-        torch.as_tensor(space.high, dtype=torch.float32)
-        for space in (envs.single_observation_space, envs.single_action_space)  # type: ignore[attr-defined]
-    )
-    each = per_seed(config, n_seeds, len(scale))
-    sizes = (len(observed), *config.hidden, 2 * len(scale))
-    critic_sizes = (len(observed) + len(scale), *config.hidden, 1)
-    actor = initial_parameters(sizes, generators, last_gain=0.01)
-    critics = torch.cat(
-        [initial_parameters(critic_sizes, generators).detach() for _ in range(2)]
-    )
-    log_alpha = each.alpha.log()
-    return Nets(
-        sizes,
-        critic_sizes,
-        torch.where(observed.isfinite(), observed, 1.0),
-        scale,
-        each,
-        actor,
-        critics.requires_grad_(),
-        critics.detach().clone(),
-        log_alpha.requires_grad_(),
-    )
-
-
-def require_continuous(envs: VectorEnv) -> None:
-    """Raise `ValueError` unless SAC can act in these environments.
-
-    Observations must be vectors, actions vectors within bounds -c and c, and the autoreset mode
-    DISABLED, so that an episode's last observation is seen.
-    """
-    actions, observations = envs.single_action_space, envs.single_observation_space
-    allowed = "vectors with bounds -c and c are needed, c finite and positive"
-    fits = isinstance(actions, gym.spaces.Box) and len(actions.shape) == 1
-    fits = fits and bool((np.isfinite(actions.high) & (actions.high > 0)).all())
-    require(fits and bool((actions.low == -actions.high).all()), "the action space", actions, allowed)
-    fits = isinstance(observations, gym.spaces.Box) and len(observations.shape) == 1
-    require(fits, "the observation space", observations, "vectors are needed")
-    mode = envs.metadata.get("autoreset_mode")
-    require(mode is AutoresetMode.DISABLED, "the autoreset mode", mode, "DISABLED is needed")
-
-
-# ---- Training -----------------------------------------------------------------------------------
 
 
 def train_sac(
@@ -391,8 +119,9 @@ def train_sac(
     """
     generators = seed_generators(seed, n_seeds)
     envs = environment(n_seeds)
-    nets = start_nets(envs, config, n_seeds, generators)
-    each, rate = nets.each, config.learning_rate
+    require_continuous(envs)
+    each, rate = per_seed(config, n_seeds, envs), config.learning_rate
+    nets = start_nets(envs, config.hidden, each, generators)
     actor, critics, temperature = (
         Adam([theta], ADAM_EPS) for theta in (nets.actor, nets.critics, nets.log_alpha)
     )
@@ -402,7 +131,9 @@ def train_sac(
     states = nets.observe(envs.reset(seed=seed)[0])
     while not record.finished:
         noise, learning = next(noises), record.steps >= config.random_steps
-        actions = nets.act(states, noise.action).actions if learning else nets.scale * noise.uniform
+        actions = nets.scale * noise.uniform
+        if learning:
+            actions = nets.act(states, noise.action).actions
         states = step_and_store(envs, nets, memory, states, actions)
         if learning:
             batch = memory.sample(noise.chance)
@@ -411,8 +142,8 @@ def train_sac(
             loss, log_probs = policy_loss(nets, batch.states, noise.new_action)
             loss.sum().backward()
             actor.step(rate)
-            dual = temperature_loss(nets.log_alpha, log_probs, each.target_entropy).mean(-1, True)
-            (dual * each.learned).sum().backward()
+            dual = temperature_loss(nets.log_alpha, log_probs, each.target_entropy)
+            (dual.mean(-1, True) * each.learned).sum().backward()
             temperature.step(rate)
             polyak(nets.targets, nets.critics, each.tau.repeat(2, 1))
         record.step()
@@ -435,9 +166,7 @@ def critic_loss(
     with torch.no_grad():
         following, log_probs = nets.act(batch.next_states, noise)
         next_q = nets.smaller(nets.targets, batch.next_states, following)
-        y = soft_target(
-            batch.rewards, batch.terminated, next_q, log_probs, nets.alpha, gamma
-        )
+        y = soft_target(batch.rewards, batch.terminated, next_q, log_probs, nets.alpha, gamma)
     q = nets.both(nets.critics, batch.states, batch.actions)
     return value_loss(q, y.expand_as(q)).mean(-1).sum(0)
 
@@ -524,7 +253,36 @@ def draw_noise(
             yield Noise(2 * uniform.unsqueeze(1) - 1, action, chance, following, new)
 
 
-# ---- What a run leaves --------------------------------------------------------------------------
+def per_seed(config: SACConfig, n_seeds: int, envs: VectorEnv) -> PerSeed:
+    """The settings of each seed, as columns.
+
+    Args:
+        config: the settings.
+        n_seeds: how many seeds.
+        envs: environments, for the dimensions of an action.
+
+    Raises:
+        ValueError: a tuple that holds neither 1 nor n_seeds settings.
+    """
+
+    def column(name: str, default: float | None = None) -> Tensor:
+        given = getattr(config, name)
+        values = given if isinstance(given, tuple) else (given,)
+        allowed = f"with n_seeds {n_seeds} it must be 1 or that many"
+        require(len(values) in (1, n_seeds), f"the length of {name}", len(values), allowed)
+        numbers = torch.tensor([default if x is None else x for x in values])
+        return numbers.unsqueeze(1).expand(n_seeds, 1)
+
+    n_actions = math.prod(envs.single_action_space.shape or ())
+    alpha = column("alpha", math.nan)
+    return PerSeed(
+        column("tau"),
+        alpha.nan_to_num(1.0),
+        alpha.isnan(),
+        column("target_entropy", -float(n_actions)),
+        column("twin"),
+        column("tanh_correction"),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -585,9 +343,7 @@ class Record:
     def _raise_if_diverged(self) -> None:
         nets = self.nets
         critics = torch.cat(list(nets.critics.chunk(2)), dim=1)
-        raise_if_diverged(
-            "SAC", self.steps, theta=nets.actor, critics=critics, alpha=nets.alpha
-        )
+        raise_if_diverged("SAC", self.steps, theta=nets.actor, critics=critics, alpha=nets.alpha)
 
     def _evaluate(self) -> None:
         nets = self.nets
@@ -601,69 +357,3 @@ class Record:
         if self.config.stop_at is not None:
             solved = solved_at(self._grid(), np.stack(self.returns, 1), self.config.stop_at)
             self.solved = bool(np.isfinite(solved).all())
-
-
-class Rollouts(NamedTuple):
-    """What policies did from new first states.
-
-    Args:
-        states: observations divided by their largest values [seeds, envs, T+1, d].
-        actions: [seeds, envs, T, D].
-        log_probs: in nats [seeds, envs, T].
-        rewards: 0 after an episode's end [seeds, envs, T].
-    """
-
-    states: Float[Tensor, "seeds envs T1 d"]
-    actions: Float[Tensor, "seeds envs T D"]
-    log_probs: Float[Tensor, "seeds envs T"]
-    rewards: Float[Tensor, "seeds envs T"]
-
-
-@torch.no_grad()
-def roll_out(
-    nets: Nets,
-    environment: MakeEnvironments,
-    n_envs: int,
-    seed: int,
-    generators: Sequence[torch.Generator] | None = None,
-    max_steps: int = 100_000,
-) -> Rollouts:
-    """One episode in each of n_envs environments a seed, from new first states.
-
-    Args:
-        nets: the policies.
-        environment: makes the environments.
-        n_envs: environments of one seed.
-        seed: of the first states.
-        generators: one a seed, for the policy's noise; without them it takes its median action.
-        max_steps: most steps of an episode.
-    """
-    shape = (len(nets.actor), n_envs)
-    envs = environment(math.prod(shape))
-    states = nets.observe(envs.reset(seed=seed)[0])
-    live, steps = np.ones(math.prod(shape), dtype=bool), [(states,)]
-    noise = torch.zeros(*shape, len(nets.scale))
-    for _ in range(max_steps):
-        if generators is not None:
-            noise = torch.stack([torch.randn(noise.shape[1:], generator=g) for g in generators])
-        actions, log_probs = nets.act(states, noise)
-        observations, rewards, terminated, truncated, _ = envs.step(actions.flatten(0, 1).numpy())
-        states = nets.observe(observations)
-        paid = torch.as_tensor(rewards * live, dtype=torch.float32).view(shape)
-        steps.append((states, actions, log_probs, paid))
-        ended = terminated | truncated
-        live = live & ~ended
-        if not live.any():
-            break
-        if ended.any():  # whoever waits for the others must be stepped, too
-            envs.reset(options={"reset_mask": ended})
-    envs.close()
-    first, *others = steps
-    columns = [torch.stack(column, dim=2) for column in zip(*others, strict=True)]
-    return Rollouts(torch.cat([first[0].unsqueeze(2), columns[0]], dim=2), *columns[1:])
-
-
-def evaluate(nets: Nets, environment: MakeEnvironments, seed: int) -> Float[np.ndarray, " seeds"]:
-    """Mean undiscounted return of each seed's median actions, over 20 episodes."""
-    episodes = roll_out(nets, environment, EVALUATION_EPISODES, seed)
-    return episodes.rewards.sum(-1).mean(-1).double().numpy()

@@ -6,7 +6,6 @@ state. Log-densities are sums over it.
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,7 +14,9 @@ from rl_helpers.validation import require_positive
 
 
 def gaussian_log_prob(
-    u: Float[Tensor, "*batch D"], mean: Float[Tensor, "*batch D"], log_std: Float[Tensor, "*batch D"]
+    u: Float[Tensor, "*batch D"],
+    mean: Float[Tensor, "*batch D"],
+    log_std: Float[Tensor, "*batch D"],
 ) -> Float[Tensor, "*batch"]:
     """log N(u; mean, exp(log_std)²), summed over dimensions, in nats.
 
@@ -23,6 +24,7 @@ def gaussian_log_prob(
         u: where.
         mean, log_std: of the Gaussian, log_std in nats.
 
+    >>> import torch
     >>> zero = torch.zeros(1)
     >>> round(float(gaussian_log_prob(torch.ones(1), zero, zero)), 3)
     -1.419
@@ -36,22 +38,19 @@ def log_tanh_slope(u: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 
     Source: the stable form under eq-tanh-logprob.
 
+    >>> import torch
     >>> float(log_tanh_slope(torch.tensor(10.0))), float((1 - torch.tensor(10.0).tanh() ** 2).log())
     (-18.613706588745117, -inf)
     """
     return 2 * (math.log(2) - u - F.softplus(-2 * u))
 
 
-def squash(
-    u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]
-) -> Float[Tensor, "*batch D"]:
+def squash(u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]) -> Float[Tensor, "*batch D"]:
     """The action scale * tanh(u), between -scale and scale."""
     return scale * u.tanh()
 
 
-def log_slope(
-    u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]
-) -> Float[Tensor, "*batch"]:
+def log_slope(u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]) -> Float[Tensor, "*batch"]:
     """log of the volume by which `squash` stretches at u: the sum of log(scale (1 - tanh² u)).
 
     Args:
@@ -81,6 +80,7 @@ def squashed_log_prob(
 
     Source: eq-tanh-logprob; Haarnoja et al. (2018a), appendix C.
 
+    >>> import torch
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> round(float(squashed_log_prob(one, zero, zero, 2 * one)), 3)
     -1.245

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rl_helpers.validation import require
+
 TANH_GAIN = math.sqrt(2)  # of the hidden layers: Huang et al. (2022), detail 2
 
 
@@ -105,6 +107,35 @@ def network(
         for W, b in zip(weights[:-1], biases[:-1], strict=True):
             h = activation(torch.baddbmm(b, h, W))  # b + h W, [seeds, batch, n_out]
         return torch.baddbmm(biases[-1], h, weights[-1]).view(*x.shape[:-1], sizes[-1])
+
+    return apply
+
+
+def scalar_network(
+    theta: Float[Tensor, "seeds P"],
+    sizes: Sequence[int],
+    activation: Callable[[Tensor], Tensor] = torch.tanh,
+) -> Callable[[Tensor], Tensor]:
+    """A network with one output, which its shape leaves out: [seeds, ..., n_in] to [seeds, ...].
+
+    The same numbers as `network`, to rounding. Its last layer is a sum of products, which for many
+    seeds takes a fifth of the time of batched products of matrices with one column.
+
+    Args:
+        theta, sizes, activation: as for `network`.
+
+    Raises:
+        ValueError: as for `network`; or more than one output.
+    """
+    *below, n_in, n_out = sizes
+    require(n_out == 1, "sizes", tuple(sizes), "a scalar network has one output")
+    weights, bias = theta[:, -n_in - 1 : -1], theta[:, -1:]
+    features = network(theta[:, : -n_in - 1], (*below, n_in), activation)
+
+    def apply(x: Tensor) -> Tensor:
+        h = activation(features(x)).reshape(len(theta), -1, n_in)
+        q = (h * weights.unsqueeze(1)).sum(-1) + bias  # [seeds, batch]
+        return q.view(x.shape[:-1])
 
     return apply
 
