@@ -63,19 +63,19 @@ class SACConfig:
         stop_at: stop once every seed has three evaluations in a row of at least this mean return.
     """
 
-    total_steps: int = 6_000
-    random_steps: int = 500
-    batch_size: int = 128
+    total_steps: int = 4_000
+    random_steps: int = 300
+    batch_size: int = 64
     capacity: int = 100_000
     hidden: tuple[int, ...] = (32, 32)
-    gamma: float = 0.99
+    gamma: float = 0.98
     learning_rate: float = 3e-3
     tau: float | tuple[float, ...] = 0.01
     alpha: float | tuple[float | None, ...] | None = None
     target_entropy: float | tuple[float | None, ...] | None = None
     twin: bool | tuple[bool, ...] = True
     tanh_correction: bool | tuple[bool, ...] = True
-    evaluate_every: int = 500
+    evaluate_every: int = 250
     stop_at: float | None = None
 
     def __post_init__(self) -> None:

@@ -129,8 +129,8 @@ def scalar_network(
     """
     *below, n_in, n_out = sizes
     require(n_out == 1, "sizes", tuple(sizes), "a scalar network has one output")
-    weights, bias = theta[:, -n_in - 1 : -1], theta[:, -1:]
-    features = network(theta[:, : -n_in - 1], (*below, n_in), activation)
+    hidden, weights, bias = theta.split([theta.shape[1] - n_in - 1, n_in, 1], dim=1)
+    features = network(hidden, (*below, n_in), activation)
 
     def apply(x: Tensor) -> Tensor:
         h = activation(features(x)).reshape(len(theta), -1, n_in)
