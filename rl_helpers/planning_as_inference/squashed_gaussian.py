@@ -14,10 +14,10 @@ from rl_helpers.validation import require_positive
 
 
 def gaussian_log_prob(
-    u: Float[Tensor, "*batch D"],
-    mean: Float[Tensor, "*batch D"],
-    log_std: Float[Tensor, "*batch D"],
-) -> Float[Tensor, "*batch"]:
+    u: Float[Tensor, "... D"],
+    mean: Float[Tensor, "... D"],
+    log_std: Float[Tensor, "... D"],
+) -> Float[Tensor, "..."]:
     """log N(u; mean, exp(log_std)²), summed over dimensions, in nats.
 
     Args:
@@ -50,7 +50,7 @@ def squash(u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]) -> Float[Te
     return scale * u.tanh()
 
 
-def log_slope(u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]) -> Float[Tensor, "*batch"]:
+def log_slope(u: Float[Tensor, "... D"], scale: Float[Tensor, " D"]) -> Float[Tensor, "..."]:
     """log of the volume by which `squash` stretches at u: the sum of log(scale (1 - tanh² u)).
 
     Args:
@@ -61,11 +61,11 @@ def log_slope(u: Float[Tensor, "*batch D"], scale: Float[Tensor, " D"]) -> Float
 
 
 def squashed_log_prob(
-    u: Float[Tensor, "*batch D"],
-    mean: Float[Tensor, "*batch D"],
-    log_std: Float[Tensor, "*batch D"],
+    u: Float[Tensor, "... D"],
+    mean: Float[Tensor, "... D"],
+    log_std: Float[Tensor, "... D"],
     scale: Float[Tensor, " D"],
-) -> Float[Tensor, "*batch"]:
+) -> Float[Tensor, "..."]:
     """Log-density of the action scale * tanh(u), in nats for actions in their own units.
 
     It is given u, from which the action came: the inverse of tanh is lost near the bounds.

@@ -37,7 +37,9 @@ class Hill(gym.Env):
     observation_space = gym.spaces.Box(
         -np.array([2, 5, np.inf], np.float32), np.array([2, 5, np.inf], np.float32)
     )
-    action_space = gym.spaces.Box(-np.array([1.5, 0.5], np.float32), np.array([1.5, 0.5], np.float32))
+    action_space = gym.spaces.Box(
+        -np.array([1.5, 0.5], np.float32), np.array([1.5, 0.5], np.float32)
+    )
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, Any]:
         super().reset(seed=seed)
