@@ -175,7 +175,7 @@ def test_bad_input(untyped: None) -> None:
         soft_q_learning.q_learning(**{**given, **changed})
 
     learn()
-    for match, changed in {
+    wrong: dict[str, dict[str, Any]] = {
         "n_steps is 0": {"n_steps": 0},
         "horizon is 0": {"horizon": 0},
         "gamma is 1; allowed": {"gamma": 1},
@@ -185,12 +185,13 @@ def test_bad_input(untyped: None) -> None:
         r"moves is an array of shape \(3, 4\)": {"moves": MOVES[:3]},
         "start is 11; states are 0 to 10": {"start": 11},
         "states are 0 to 10": {"moves": MOVES - 1},
-    }.items():
+    }
+    for match, changed in wrong.items():
         with pytest.raises(ValueError, match=match):
             learn(**changed)
     with pytest.raises(ValueError, match="epsilon is 2"):
         soft_q_learning.epsilon_greedy(np.zeros((1, 2)), 2)
-    for match, changed in {
+    wrong = {
         "means is": {"means": np.ones(1)},
         "alpha is -1": {"alpha": -1},
         "noise is -1": {"noise": -1},
@@ -198,7 +199,8 @@ def test_bad_input(untyped: None) -> None:
         "baseline is 2": {"baseline": 2},
         "steps is 0": {"steps": 0},
         "seeds is 0": {"seeds": 0},
-    }.items():
+    }
+    for match, changed in wrong.items():
         given: dict[str, Any] = {
             "means": MEANS, "steps": 1, "seeds": 1, "rng": np.random.default_rng(0),
             "alpha": 0.1, "step_size": 0.1,
