@@ -24,7 +24,7 @@ def _legendre() -> tuple[Array, Array]:
     return x, weights
 
 
-def quadrature(low: float, high: float) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+def quadrature(low: float | int, high: float | int) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Points and weights whose weighted sums are integrals from `low` to `high`.
 
     Raises:

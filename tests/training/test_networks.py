@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from rl_helpers.training.networks import initial_parameters, n_parameters, network
+from rl_helpers.training.networks import (
+    initial_parameters,
+    n_parameters,
+    network,
+    scalar_network,
+)
 from rl_helpers.training.optim import Adam, clip_gradients
 from rl_helpers.training.seeds import gumbel_noise, permutations, seed_generators
 
@@ -153,3 +159,21 @@ def test_permutations() -> None:
 def test_bad_input(untyped: None, call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("activation", [torch.tanh, torch.relu])
+def test_a_scalar_network_is_a_network_with_one_output(activation: Callable[[Any], Any]) -> None:
+    sizes = (3, 5, 4, 1)
+    theta = initial_parameters(sizes, seed_generators(0, 6)).detach().double().requires_grad_()
+    x = torch.randn(6, 2, 7, 3, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    values = scalar_network(theta, sizes, activation)(x)
+    expected = network(theta, sizes, activation)(x).squeeze(-1)
+    torch.testing.assert_close(values, expected)
+    found, wanted = (torch.autograd.grad((y**2).sum(), theta)[0] for y in (values, expected))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_scalar_network_has_one_output(untyped: None) -> None:
+    theta = initial_parameters((3, 4, 2), seed_generators(0, 1))
+    with pytest.raises(ValueError, match="a scalar network has one output"):
+        scalar_network(theta, (3, 4, 2))
