@@ -1,4 +1,4 @@
-"""GAE and PPO's losses beside stable-baselines3's: the same samples, the same numbers.
+"""GAE and the losses of PPO and SAC beside stable-baselines3's: the same samples, the same numbers.
 
 `make bench` runs this before it measures; the ordinary tests have hand-worked numbers instead,
 and need no peer.
@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Discrete
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.logger import configure
 
+from rl_helpers.planning_as_inference import sac_losses
+from rl_helpers.planning_as_inference.squashed_gaussian import squashed_log_prob
 from rl_helpers.policy_gradients import losses
 from rl_helpers.policy_gradients.advantages import gae, td_errors
 
@@ -85,3 +88,83 @@ def test_clipped_loss_and_gradients(epsilon: float) -> None:
     assert 0.1 < outside < 0.99, "some samples are outside the interval, some inside"
     for ours, other in zip(model.policy.parameters(), theirs, strict=True):
         torch.testing.assert_close(ours.grad, other, rtol=1e-4, atol=1e-5)
+
+
+def test_sac_losses_gradients_and_targets() -> None:
+    """One update of theirs on random steps of Pendulum-v1, some of them called terminal.
+
+    Their actions lie between -1 and 1 when densities are taken, so c is 1 here.
+    """
+    samples, seed = 256, 4
+    model = SAC(
+        "MlpPolicy", "Pendulum-v1", seed=seed, device="cpu", learning_rate=0.0, tau=0.1,
+        learning_starts=samples, batch_size=samples, ent_coef="auto_0.3",
+        policy_kwargs={"net_arch": [32, 32]},
+    )  # fmt: skip
+    model.learn(samples)  # random steps only; a learning rate of 0 leaves all parameters alone
+    rng = np.random.default_rng(seed)
+    model.replay_buffer.dones[:samples] = rng.random((samples, 1)) < 0.3
+    model.replay_buffer.timeouts[:samples] = False
+    torch.manual_seed(seed)
+    with torch.no_grad():  # away from their start, and the slow critics from the others
+        for parameter in [*model.actor.parameters(), *model.critic.parameters()]:
+            parameter += 0.2 * torch.randn_like(parameter)
+    before = [parameter.clone() for parameter in model.critic_target.parameters()]
+    model.set_logger(configure(None, []))
+
+    np.random.seed(seed)  # noqa: NPY002  theirs draws the batch from it
+    torch.manual_seed(seed)
+    model.train(1, samples)
+    actor_gradients = [parameter.grad.clone() for parameter in model.actor.parameters()]
+    temperature_gradient = model.log_ent_coef.grad.clone()
+    said = model.logger.name_to_value
+
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+    batch = model.replay_buffer.sample(samples)
+    actions, log_probs = model.actor.action_log_prob(batch.observations)
+    with torch.no_grad():
+        following, next_log_probs = model.actor.action_log_prob(batch.next_observations)
+        now = [parameter.clone() for parameter in model.critic_target.parameters()]
+        for parameter, old in zip(model.critic_target.parameters(), before, strict=True):
+            parameter.copy_(old)  # what their target was computed with
+        next_q = torch.minimum(*model.critic_target(batch.next_observations, following)).flatten()
+        for old, online, new in zip(before, model.critic.parameters(), now, strict=True):
+            sac_losses.polyak(old, online, 0.1)
+            torch.testing.assert_close(old, new)
+
+    alpha = model.log_ent_coef.detach().exp()
+    assert alpha.item() == pytest.approx(0.3)
+    y = sac_losses.soft_target(
+        batch.rewards.flatten(), batch.dones.flatten(), next_q, next_log_probs, alpha, 0.99
+    )
+    assert 0.1 < batch.dones.mean() < 0.5
+    both = [
+        losses.value_loss(q.flatten(), y) for q in model.critic(batch.observations, batch.actions)
+    ]
+    assert sum(both).mean().item() == pytest.approx(said["train/critic_loss"], rel=1e-5)
+
+    q = torch.minimum(*model.critic(batch.observations, actions)).flatten()
+    loss = sac_losses.actor_loss(log_probs, q, alpha).mean()
+    assert loss.item() == pytest.approx(said["train/actor_loss"], rel=1e-5)
+    gradients = torch.autograd.grad(loss, list(model.actor.parameters()))
+    for ours, other in zip(gradients, actor_gradients, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-5)
+
+    dual = sac_losses.temperature_loss(model.log_ent_coef, log_probs, -1.0).mean()
+    assert dual.item() == pytest.approx(said["train/ent_coef_loss"], rel=1e-5)
+    slope = torch.autograd.grad(dual, model.log_ent_coef)[0]
+    torch.testing.assert_close(slope, temperature_gradient)
+
+
+def test_squashed_log_prob() -> None:
+    """Theirs adds 1e-6 before the logarithm, which does not show while |u| is below 3."""
+    torch.manual_seed(0)
+    mean, log_std = torch.randn(500, 2), 0.5 * torch.randn(500, 2) - 1
+    theirs = SquashedDiagGaussianDistribution(2).proba_distribution(mean, log_std)
+    action = theirs.sample()
+    u = theirs.gaussian_actions
+    near = u.abs().amax(1) < 3
+    ours = squashed_log_prob(u, mean, log_std, torch.ones(2))
+    torch.testing.assert_close(ours[near], theirs.log_prob(action, u)[near], rtol=1e-4, atol=1e-3)
+    assert near.float().mean() > 0.9

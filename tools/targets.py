@@ -100,6 +100,7 @@ def run(target: str) -> int:
             or module("benchmarks.bandits")
             or module("benchmarks.messages")
             or module("benchmarks.cartpole", PYTHONPATH=peers)
+            or module("benchmarks.pendulum", PYTHONPATH=peers)
         )
     elif target in ("clean", "distclean"):
         clean(everything=target == "distclean")

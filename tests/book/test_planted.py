@@ -238,6 +238,34 @@ HELPERS = [
         "signal = r - alpha * np.log",
         "signal = r + alpha * np.log",
         "planning-as-inference/maxent-rl",
+        "planning_as_inference/squashed_gaussian.py",
+        "(scale.log() + log_tanh_slope(u))",
+        "log_tanh_slope(u)",
+        "planning-as-inference/soft-actor-critic",
+    ),
+    (
+        "planning_as_inference/squashed_gaussian.py",
+        "(scale.log() + log_tanh_slope(u))",
+        "(scale.log() + 0 * u)",
+        "planning-as-inference/soft-actor-critic",
+    ),
+    (
+        "planning_as_inference/sac_losses.py",
+        "gamma * (1 - terminated) *",
+        "gamma *",
+        "planning-as-inference/soft-actor-critic",
+    ),
+    (
+        "planning_as_inference/sac_losses.py",
+        "return -log_alpha *",
+        "return log_alpha *",
+        "planning-as-inference/soft-actor-critic",
+    ),
+    (
+        "planning_as_inference/sac_losses.py",
+        "targets.add_(tau *",
+        "targets.add_(0 * tau *",
+        "planning-as-inference/soft-actor-critic",
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,15 @@ TINY = SACConfig(total_steps=80, random_steps=20, batch_size=10, hidden=(4,), ev
 
 def hills(n: int) -> gym.vector.VectorEnv:
     return SyncVectorEnv([Hill] * n, autoreset_mode=AutoresetMode.DISABLED)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The networks are small: a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 # ---- Losses -------------------------------------------------------------------------------------
@@ -109,8 +119,8 @@ def test_episodes_end_one_by_one() -> None:
     T = seen.rewards.shape[-1]
     assert seen.states.shape == (2, 4, T + 1, 3)
     lengths = (seen.rewards != 0).sum(-1)
-    assert lengths.max() == T == 6
-    assert lengths.min() < 6, "some are lost early"
+    assert lengths.max() == T <= 6
+    assert lengths.min() < T, "some are lost early"
     assert (seen.actions.abs() <= start.scale).all()
     for i in range(2):
         for j in range(4):
@@ -136,11 +146,11 @@ def test_evaluations_take_the_median_action() -> None:
 
 
 def test_it_learns_to_stay_on_the_hill() -> None:
-    config = replace(TINY, total_steps=1_200, random_steps=100, batch_size=32, hidden=(16, 16),
+    config = replace(TINY, total_steps=600, random_steps=100, batch_size=32, hidden=(16, 16),
                      gamma=0.9, tau=0.05, learning_rate=0.01, evaluate_every=200)  # fmt: skip
     run = train_sac(config, 8, 0, hills)
     random = evaluate(replace(run.nets[0], actor=torch.zeros_like(run.nets[0].actor)), hills, 9)
-    assert run.returns.shape == run.alpha.shape == (8, 6)
+    assert run.returns.shape == run.alpha.shape == (8, 3)
     assert run.returns[:, -1].mean() > random.mean() + 0.5
     assert (run.returns[:, -1] > random).all()
 

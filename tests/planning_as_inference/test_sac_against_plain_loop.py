@@ -89,14 +89,14 @@ def assert_every_seed_is_the_plain_loop(run: SACRun, config: SACConfig) -> list[
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_seed_of_a_batch_is_the_plain_loop(name: str) -> None:
+def test_every_seed_of_a_batch_is_the_plain_loop(untyped: None, name: str) -> None:
     ones = assert_every_seed_is_the_plain_loop(train(CASES[name]), CASES[name])
     # the comparison covers both kinds of end
     seen = sum((one.seen for one in ones), Counter())
     assert min(seen["terminated"], seen["truncated"]) > 5, seen
 
 
-def test_a_seed_does_not_depend_on_those_beside_it() -> None:
+def test_a_seed_does_not_depend_on_those_beside_it() -> None:  # with types checked
     one, three = train(SAC, 1), train(SAC, 3)
     torch.testing.assert_close(one.nets[-1].actor[0], three.nets[-1].actor[0], **ROUNDING)
 
