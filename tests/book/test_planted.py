@@ -238,6 +238,8 @@ HELPERS = [
         "signal = r - alpha * np.log",
         "signal = r + alpha * np.log",
         "planning-as-inference/maxent-rl",
+    ),
+    (
         "planning_as_inference/squashed_gaussian.py",
         "(scale.log() + log_tanh_slope(u))",
         "log_tanh_slope(u)",
