@@ -41,7 +41,7 @@ def swing(
     return angle + speed * SECONDS, speed, reward
 
 
-class Pendulums(VectorEnv):  # type: ignore[type-arg]
+class Pendulums(VectorEnv):
     """n pendulums that swing independently, with the spaces and first states of Pendulum-v1.
 
     Like n copies of Gymnasium's own with autoreset disabled: whoever steps them resets those

@@ -26,6 +26,7 @@ def soft_target(
 
     Source: eq-sac-target; Haarnoja et al. (2018b), equations 2 and 3 and algorithm 1.
 
+    >>> import numpy as np
     >>> one = np.ones(1)
     >>> soft_target(-0.5 * one, 0 * one, -3.0 * one, 0.7 * one, 0.2, 0.99).round(4)
     array([-3.6086])

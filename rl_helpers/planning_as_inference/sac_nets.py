@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -131,10 +131,8 @@ def start_nets(
         each: the settings of each seed.
         generators: one a seed.
     """
-    observed, scale = (
-        torch.as_tensor(space.high, dtype=torch.float32)
-        for space in (envs.single_observation_space, envs.single_action_space)  # type: ignore[attr-defined]
-    )
+    spaces: list[Any] = [envs.single_observation_space, envs.single_action_space]
+    observed, scale = (torch.as_tensor(space.high, dtype=torch.float32) for space in spaces)
     sizes = (len(observed), *hidden, 2 * len(scale))
     critic_sizes = (len(observed) + len(scale), *hidden, 1)
     actor = initial_parameters(sizes, generators, last_gain=0.01)
@@ -162,10 +160,10 @@ def require_continuous(envs: VectorEnv) -> None:
     actions, observations = envs.single_action_space, envs.single_observation_space
     allowed = "vectors with bounds -c and c are needed, c finite and positive"
     fits = isinstance(actions, gym.spaces.Box) and len(actions.shape) == 1
-    fits = fits and bool((np.isfinite(actions.high) & (actions.high > 0)).all())
-    require(
-        fits and bool((actions.low == -actions.high).all()), "the action space", actions, allowed
-    )
+    if isinstance(actions, gym.spaces.Box):
+        c = actions.high
+        fits = fits and bool((np.isfinite(c) & (c > 0) & (actions.low == -c)).all())
+    require(fits, "the action space", actions, allowed)
     fits = isinstance(observations, gym.spaces.Box) and len(observations.shape) == 1
     require(fits, "the observation space", observations, "vectors are needed")
     mode = envs.metadata.get("autoreset_mode")
@@ -210,7 +208,7 @@ def roll_out(
     shape = (len(nets.actor), n_envs)
     envs = environment(math.prod(shape))
     states = nets.observe(envs.reset(seed=seed)[0])
-    live, steps = np.ones(math.prod(shape), dtype=bool), [(states,)]
+    live, visited, steps = np.ones(math.prod(shape), dtype=bool), [states], []
     noise = torch.zeros(*shape, len(nets.scale))
     for _ in range(max_steps):
         if generators is not None:
@@ -219,7 +217,8 @@ def roll_out(
         observations, rewards, terminated, truncated, _ = envs.step(actions.flatten(0, 1).numpy())
         states = nets.observe(observations)
         paid = torch.as_tensor(rewards * live, dtype=torch.float32).view(shape)
-        steps.append((states, actions, log_probs, paid))
+        visited.append(states)
+        steps.append((actions, log_probs, paid))
         ended = terminated | truncated
         live = live & ~ended
         if not live.any():
@@ -227,9 +226,8 @@ def roll_out(
         if ended.any():  # whoever waits for the others must be stepped, too
             envs.reset(options={"reset_mask": ended})
     envs.close()
-    first, *others = steps
-    columns = [torch.stack(column, dim=2) for column in zip(*others, strict=True)]
-    return Rollouts(torch.cat([first[0].unsqueeze(2), columns[0]], dim=2), *columns[1:])
+    columns = (torch.stack(column, dim=2) for column in zip(*steps, strict=True))
+    return Rollouts(torch.stack(visited, dim=2), *columns)
 
 
 def evaluate(nets: Nets, environment: MakeEnvironments, seed: int) -> Float[np.ndarray, " seeds"]:

@@ -24,7 +24,6 @@ from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import AffineTransform, TanhTransform
 from torch.nn import functional as F
 
-from rl_helpers.planning_as_inference.sac import SACConfig
 from rl_helpers.training.networks import initial_parameters
 
 
@@ -88,11 +87,11 @@ def flattened(network: nn.Module) -> Tensor:
     return torch.cat([x.flatten() for a in linear for x in (a.weight.T, a.bias)])
 
 
-def sac(config: SACConfig, seed: int, number: int) -> Record:
+def sac(config: Any, seed: int, number: int) -> Record:
     """Haarnoja et al. (2018b), algorithm 1, on `Hill`.
 
     Args:
-        config: whose settings are those of this seed: no tuples.
+        config: a `SACConfig` whose settings are those of this seed: no tuples.
         seed, number: the experiment's seed, and which of its seeds this is.
     """
     stream = np.random.SeedSequence(seed).spawn(number + 1)[number]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from rl_helpers.planning_as_inference.pendulum import Pendulums, swing
 N = 5
 
 
-def gymnasium(n: int) -> gym.vector.VectorEnv:
+def gymnasium(n: int) -> Any:
     return gym.make_vec(
         "Pendulum-v1", num_envs=n, vectorization_mode="sync",
         vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},

@@ -166,14 +166,16 @@ def test_a_run_repeats_and_stops_when_solved() -> None:
 
 def test_divergence_names_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Odd(Hill):
+        number = 0
+
         def step(self, action: np.ndarray) -> Any:
             observation, reward, *rest = super().step(action)
             return observation, math.nan if self.number == 1 else reward, *rest
 
     def odd(n: int) -> gym.vector.VectorEnv:
-        envs = SyncVectorEnv([Odd] * n, autoreset_mode=AutoresetMode.DISABLED)
+        envs: Any = SyncVectorEnv([Odd] * n, autoreset_mode=AutoresetMode.DISABLED)
         for number, env in enumerate(envs.envs):
-            env.number = number  # type: ignore[attr-defined]
+            env.number = number
         return envs
 
     with pytest.raises(
