@@ -95,7 +95,10 @@ class SACConfig:
 
 
 def train_sac(
-    config: SACConfig, n_seeds: int, seed: int = 0, environment: MakeEnvironments = Pendulums
+    config: SACConfig,
+    n_seeds: int,
+    seed: int = 0,
+    environment: MakeEnvironments = Pendulums,
 ) -> "SACRun":
     """Train one policy, two critics and one temperature a seed by SAC.
 
@@ -166,7 +169,8 @@ def critic_loss(
     with torch.no_grad():
         following, log_probs = nets.act(batch.next_states, noise)
         next_q = nets.smaller(nets.targets, batch.next_states, following)
-        y = soft_target(batch.rewards, batch.terminated, next_q, log_probs, nets.alpha, gamma)
+        rewards, d = batch.rewards, batch.terminated
+        y = soft_target(rewards, d, next_q, log_probs, nets.alpha, gamma)
     q = nets.both(nets.critics, batch.states, batch.actions)
     return value_loss(q, y.expand_as(q)).mean(-1).sum(0)
 

@@ -46,7 +46,7 @@ class Actions(NamedTuple):
 
 def tanh(x: Tensor) -> Tensor:
     """tanh(x) = 2 / (1 + exp(-2x)) - 1, in a third of the time of torch's own; to 1e-7."""
-    return 2 * (2 * x).sigmoid() - 1
+    return (2 * x).sigmoid_().mul(2).sub_(1)
 
 
 @dataclass(frozen=True, eq=False)
