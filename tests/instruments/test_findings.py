@@ -139,6 +139,8 @@ BAD_INPUT: list[tuple[Callable[[], None], str]] = [
     (lambda: finding("the-run", SAMPLES > 9, above=0), "samples of the-run has dtype bool"),
     (lambda: finding("the-run", np.full(16, 0.1), above=0),
      "all 16 samples of the-run are 0.1, so there is no standard error"),
+    (lambda: finding("the-run", [-3.0] * 8, below=0),
+     "all 8 samples of the-run are -3, so there is no standard error"),
     (lambda: finding("the-run", SAMPLES + 1, SAMPLES, above=0), "all 16 samples of the-run are 1,"),
     (lambda: record(), "record() got no numbers; allowed is record(name=value, ...)"),
     (lambda: record(drift=float("nan")), "drift is nan; allowed is a finite number"),

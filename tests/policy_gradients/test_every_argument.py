@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from rl_helpers.mdp import trajectories
 from rl_helpers.mdp.planning import bellman_backup, policy_value
@@ -131,6 +132,13 @@ def test_what_is_no_policy_is_refused(untyped: None, function: str, bad: Any) ->
     OF_A_POLICY[function](MODEL, EVEN)
     with pytest.raises(ValueError, match="policy"):
         OF_A_POLICY[function](MODEL, bad)
+
+
+@pytest.mark.parametrize("function", ["trajectory_probability", "sample_trajectories"])
+def test_what_needs_dense_arrays_says_so(untyped: None, function: str) -> None:
+    flat = sparse.csr_array(np.asarray(MODEL.P).reshape(6, 3))
+    with pytest.raises(ValueError, match=rf"^{function} got a sparse P of shape \(6, 3\)"):
+        OF_A_POLICY[function](MDP(flat, MODEL.R, MODEL.gamma), EVEN)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
