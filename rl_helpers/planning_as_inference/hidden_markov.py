@@ -13,7 +13,7 @@ def smooth(
     emission: Float[Array, " X"],
     steps: int,
 ) -> Float[Array, "T X"]:
-    """p(x_t | all observations) of a hidden Markov model that emits the same symbol at every step.
+    """p(x_t | all observations) of a hidden Markov model that emits one symbol.
 
     Args:
         start: distribution of x_0 [X].
@@ -25,8 +25,8 @@ def smooth(
         A distribution for each time [T, X].
 
     Raises:
-        ValueError: no step, rows that are no distributions, emissions that are negative or not
-            finite.
+        ValueError: no step, rows that are no distributions, emissions that are negative
+            or not finite.
 
     Source: Rabiner (1989), section III.
 
@@ -37,7 +37,8 @@ def smooth(
     require_at_least(1, steps=steps)
     require_distributions(start=start, transition=transition)
     require_finite(emission=emission)
-    require(bool(np.min(emission) >= 0), "emission", emission, "no probability is negative")
+    allowed = "no probability is negative"
+    require(bool(np.min(emission) >= 0), "emission", emission, allowed)
     forward, backward = [start * emission], [np.ones_like(emission)]
     for _ in range(steps - 1):
         forward.append((forward[-1] @ transition) * emission)

@@ -173,20 +173,22 @@ def backward_messages(model: OptimalityModel) -> Messages:
     Returns:
         The logarithms of the messages.
 
-    Source: eq-messages; Levine (2018), section 2.3, with an action prior in place of a uniform one.
+    Source: eq-messages; Levine (2018), section 2.3, with an action prior in place of a
+    uniform one.
     """
     mdp, T = model.mdp, model.horizon
     after, log_prior = successors(mdp), np.log(model.prior)
     log_likelihood = mdp.R / model.alpha
     actions = np.arange(log_prior.size)  # those of one state side by side
     state, first_action = actions // mdp.n_actions, actions[:: mdp.n_actions]
-    log_states = np.zeros((T + 1, mdp.n_states))  # m_T = 1: after T steps there is no evidence
+    log_states = np.zeros((T + 1, mdp.n_states))  # m_T = 1: no evidence after T steps
     log_actions = np.empty((T, *mdp.R.shape))
     for t in reversed(range(T)):
         following = after.log_p + log_states[t + 1][after.state]
         expected = log_sums(following, after.row, after.start)
         log_actions[t] = log_likelihood + expected.reshape(mdp.R.shape)
-        log_states[t] = log_sums((log_prior + log_actions[t]).ravel(), state, first_action)
+        joint = (log_prior + log_actions[t]).ravel()
+        log_states[t] = log_sums(joint, state, first_action)
     return Messages(log_states, log_actions)
 
 

@@ -63,7 +63,8 @@ def fixed_reference(
         mdp: the decision process.
         beta: price of a nat, positive, in units of reward.
         n_steps: how many steps, at least 1.
-        reference: policy to stay close to, and to start from [S, A]; uniform by default.
+        reference: policy to stay close to, and to start from [S, A]; uniform by
+            default.
 
     Returns:
         The policies, the first included [n_steps + 1, S, A]; they tend to the one of
@@ -189,14 +190,17 @@ def improve_from_samples(
     Raises:
         ValueError: a count below 1, and what `sampled_action_values` raises.
 
-    Source: eq-mirror-descent, where the rule is `boltzmann` of the sum; Vieillard et al. (2020).
+    Source: eq-mirror-descent, where the rule is `boltzmann` of the sum; Vieillard et
+    al. (2020).
     """
     require_at_least(1, n_steps=n_steps, n_seeds=n_seeds, walks=walks)
     shape = n_seeds, mdp.n_states, mdp.n_actions
     policies, total = np.full(shape, 1 / mdp.n_actions), np.zeros(shape)
     history = [[objective(mdp, policy) for policy in policies]]
     for _ in range(n_steps):
-        draws = [sampled_action_values(mdp, policies, horizon, rng) for _ in range(walks)]
+        draws = [
+            sampled_action_values(mdp, policies, horizon, rng) for _ in range(walks)
+        ]  # fmt: skip
         last = np.mean(draws, axis=0)
         total += last
         rows = rule(last.reshape(-1, mdp.n_actions), total.reshape(-1, mdp.n_actions))

@@ -102,23 +102,25 @@ def train_sac(
 ) -> "SACRun":
     """Train one policy, two critics and one temperature a seed by SAC.
 
-    Each step is stored in a replay memory, and followed by one update from a batch of it: of the
-    critics towards the soft target, of the policy, of the temperature, and of the slow critics.
+    Each step is stored in a replay memory, and followed by one update from a batch of
+    it: of the critics towards the soft target, of the policy, of the temperature, and
+    of the slow critics.
 
     Args:
         config: the settings.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; with the same number of threads, on the same machine, the run
-            repeats bit for bit.
-        environment: makes so many environments, Gymnasium's vector environment with autoreset
-            disabled; its actions have bounds.
+        seed: the experiment's seed; with the same number of threads, on the same
+            machine, the run repeats bit for bit.
+        environment: makes so many environments, Gymnasium's vector environment with
+            autoreset disabled; its actions have bounds.
 
     Raises:
         ValueError: settings out of range, no seeds, an environment that does not fit.
-        FloatingPointError: parameters that are no longer finite; names the seed and its steps.
+        FloatingPointError: parameters that are no longer finite; names the seed and its
+            steps.
 
-    Source: eq-sac-target, eq-sac-critic, eq-sac-actor, eq-temperature, eq-polyak; Haarnoja et al.
-    (2018b), algorithm 1.
+    Source: eq-sac-target, eq-sac-critic, eq-sac-actor, eq-temperature, eq-polyak;
+    Haarnoja et al. (2018b), algorithm 1.
     """
     generators = seed_generators(seed, n_seeds)
     envs = environment(n_seeds)

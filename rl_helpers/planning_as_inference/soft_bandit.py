@@ -44,7 +44,7 @@ def reinforce_broken_arm(
     noise: float = 0.5,
     baseline: float = 0.05,
 ) -> BrokenArmRun:
-    """REINFORCE on one logit an arm, entropy paid for; after `steps` pulls the favourite pays 0.
+    """REINFORCE with entropy, one logit an arm; after `steps` pulls the best pays 0.
 
     Args:
         means: mean reward of each arm [K].
@@ -61,15 +61,18 @@ def reinforce_broken_arm(
 
     Source: eq-maxent-pg in a single state; Williams (1992).
     """
-    require(np.ndim(means) == 1 and len(means) > 1, "means", means, "it must hold at least two")
+    several = np.ndim(means) == 1 and len(means) > 1
+    require(several, "means", means, "it must hold at least two")
     require_at_least(1, steps=steps, seeds=seeds)
     require_at_least(0, alpha=alpha, noise=noise)
     require_positive(step_size=step_size)
     require_unit(baseline=baseline)
-    every, mu = np.arange(seeds), np.tile(np.asarray(means, dtype=float)[:, None], seeds)
+    every = np.arange(seeds)
+    mu = np.tile(np.asarray(means, dtype=float)[:, None], seeds)
     z, b = np.zeros((len(mu), seeds)), np.zeros(seeds)
     arms, rewards = np.empty((2, 2 * steps, seeds))
-    luck, noises = rng.random((2 * steps, seeds)), noise * rng.normal(size=(2 * steps, seeds))
+    luck = rng.random((2 * steps, seeds))
+    noises = noise * rng.normal(size=(2 * steps, seeds))
     for t in range(2 * steps):
         pi = softmax(z)
         if t == steps:

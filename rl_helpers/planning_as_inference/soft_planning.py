@@ -36,14 +36,17 @@ def log_weights(
 
 
 def soft_maximum(
-    Q: Float[Array, "S A"], temperature: float, reference: Float[Array, "S A"] | None = None
+    Q: Float[Array, "S A"],
+    temperature: float,
+    reference: Float[Array, "S A"] | None = None,
 ) -> Float[Array, " S"]:
     """V(s) = temperature * log sum_a w(s, a) exp(Q(s, a) / temperature).
 
     Args:
         Q: action values [S, A].
         temperature: positive, in units of reward a nat.
-        reference: policy [S, A] to stay close to; none by default, which pays for entropy.
+        reference: policy [S, A] to stay close to; none by default, which pays for
+            entropy.
 
     Raises:
         ValueError: temperature not positive, Q not finite, reference of another shape.
@@ -56,7 +59,7 @@ def soft_maximum(
     require_positive(temperature=temperature)
     require_finite(Q=Q)
     z = Q / temperature + log_weights(Q, reference)
-    largest = z.max(axis=1, keepdims=True)  # taken out, so that no exponential overflows
+    largest = z.max(axis=1, keepdims=True)  # taken out: no exponential overflows
     return temperature * (largest[:, 0] + np.log(np.exp(z - largest).sum(axis=1)))
 
 
@@ -148,7 +151,8 @@ def soft_value_iteration(
 ) -> Plan:
     """Apply the soft backup until V is within `tol` of its fixed point in every state.
 
-    The soft backup contracts by gamma like the hard one, so the same rule stops it: eq-vi-stop.
+    The soft backup contracts by gamma like the hard one, so the same rule stops it:
+    eq-vi-stop.
 
     Args:
         mdp: the decision process.
@@ -179,9 +183,8 @@ def soft_value_iteration(
             policy = boltzmann(action_values(mdp, V), temperature, reference)
             return Plan(V, policy, None, sweep)
     off = change / (1 - mdp.gamma)
-    raise RuntimeError(
-        f"soft value iteration: {max_sweeps} sweeps left V up to {off:.3g} away, tol {tol:g}"
-    )
+    left = f"{max_sweeps} sweeps left V up to {off:.3g} away, tol {tol:g}"
+    raise RuntimeError(f"soft value iteration: {left}")
 
 
 def soft_policy_iteration(

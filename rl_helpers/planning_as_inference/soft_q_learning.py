@@ -77,8 +77,8 @@ def q_learning(
 ) -> QRun:
     """Walk, and after each step move Q(s, a) towards r + gamma V(s').
 
-    Walks of `horizon` steps begin at `start`; their end is a time limit, after which the last
-    state still has its value.
+    Walks of `horizon` steps begin at `start`; their end is a time limit, after which
+    the last state still has its value.
 
     Args:
         moves: the state that each action leads to [S, A].
@@ -93,10 +93,11 @@ def q_learning(
         horizon: steps of a walk, at least 1.
 
     Raises:
-        ValueError: moves to or a start at no state, rewards of another shape or not finite, numbers
-            out of range.
+        ValueError: moves to or a start at no state, rewards of another shape or not
+            finite, numbers out of range.
 
-    Source: Watkins & Dayan (1992); with the soft maximum, eq-soft-bellman-q and eq-soft-bellman-v;
+    Source: Watkins & Dayan (1992); with the soft maximum, eq-soft-bellman-q and
+    eq-soft-bellman-v;
         Fox et al. (2016); Haarnoja et al. (2017), section 3.
     """
     n_seeds, n_states = entering.shape
@@ -112,7 +113,8 @@ def q_learning(
     )
     require_states(n_states, moves=moves, start=np.array(start))
     each = np.arange(n_seeds)
-    Q, visits = np.zeros((n_seeds, *moves.shape)), np.zeros((n_seeds, n_states), dtype=int)
+    Q = np.zeros((n_seeds, *moves.shape))
+    visits = np.zeros((n_seeds, n_states), dtype=int)
     luck = rng.random((n_steps, n_seeds, 1))
     for t in range(n_steps):
         if t % horizon == 0:

@@ -127,8 +127,8 @@ def train_ppo(
         environment: Gymnasium's name; discrete actions.
 
     Returns:
-        The run; `ratios` are those after the last update before each evaluation, and its
-        diagnostics are those of that update (`diagnose`).
+        The run; `ratios` are those after the last update before each evaluation, and
+        its diagnostics are those of that update (`diagnose`).
 
     Raises:
         ValueError: settings out of range, no seeds, an environment that does not fit.
@@ -295,17 +295,19 @@ def new_ratio(nets: ActorCritic, samples: Samples) -> Float[Tensor, "seeds n"]:
 def diagnose(
     nets: ActorCritic, samples: Samples, epsilon: float | Float[Tensor, "_ 1"]
 ) -> dict[str, Float[Tensor, " seeds"]]:
-    """What to watch in a run: means over the samples of an iteration, after its last update.
+    """What to watch in a run: means over an iteration's samples, after its last update.
 
     Args:
         nets: the policy after the update.
-        samples: those of the iteration, with the values of the critic before the update.
+        samples: those of the iteration, with the values of the critic before the
+            update.
         epsilon: the clip range of the iteration.
 
     Returns:
-        For each seed `kl`, the divergence of the policy from the old one, and its `entropy`, both
-        in nats; `clip_fraction`, the share of ratios outside the interval; `explained_variance` of
-        the targets by the old critic; and `target_spread`, the targets' standard deviation.
+        For each seed `kl`, the divergence of the policy from the old one, and its
+        `entropy`, both in nats; `clip_fraction`, the share of ratios outside the
+        interval; `explained_variance` of the targets by the old critic; and
+        `target_spread`, the targets' standard deviation.
 
     Source: eq-policy-kl; Huang et al. (2022), detail 12.
     """

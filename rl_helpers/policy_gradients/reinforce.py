@@ -67,9 +67,9 @@ def train_reinforce(
     one step of Adam along Σ_t ∇log π(a_t|s_t) (G_t - V(s_t)), averaged over all steps;
     without baseline V is 0. The baseline is then fitted to the returns by one step.
     Seeds spend their steps at their own pace, and go on until the slowest is done;
-    nothing of that is recorded in `theta` and `returns`. What becomes of one seed depends
-    on which others are in its batch, as all draw until the longest episode has ended
-    (`collect_episodes`); its distribution does not.
+    nothing of that is recorded in `theta` and `returns`. What becomes of one seed
+    depends on which others are in its batch, as all draw until the longest episode has
+    ended (`collect_episodes`); its distribution does not.
 
     Args:
         config: the settings.

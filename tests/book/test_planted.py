@@ -169,8 +169,8 @@ HELPERS = [
     ),
     (
         "planning_as_inference/messages.py",
-        "log_sums((log_prior + log_actions[t]).ravel(), state, first_action)",
-        "log_sums(log_actions[t].ravel(), state, first_action)",
+        "joint = (log_prior + log_actions[t]).ravel()",
+        "joint = log_actions[t].ravel()",
         "planning-as-inference/control-as-inference",
     ),
     (
