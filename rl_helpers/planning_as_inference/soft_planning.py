@@ -149,7 +149,7 @@ def soft_value_iteration(
     tol: float = 1e-10,
     max_sweeps: int = 100_000,
 ) -> Plan:
-    """Apply the soft backup until V is within `tol` of its fixed point in every state.
+    """Apply the soft backup until V is within `tol` of its fixed point everywhere.
 
     The soft backup contracts by gamma like the hard one, so the same rule stops it:
     eq-vi-stop.

@@ -295,7 +295,7 @@ def new_ratio(nets: ActorCritic, samples: Samples) -> Float[Tensor, "seeds n"]:
 def diagnose(
     nets: ActorCritic, samples: Samples, epsilon: float | Float[Tensor, "_ 1"]
 ) -> dict[str, Float[Tensor, " seeds"]]:
-    """What to watch in a run: means over an iteration's samples, after its last update.
+    """What to watch in a run: means over an iteration, after its last update.
 
     Args:
         nets: the policy after the update.
