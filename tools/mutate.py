@@ -43,7 +43,10 @@ COPIED = [
 FOLDERS = ["instruments", "mdp", "training", "policy_gradients", "planning_as_inference"]
 # Mistakes planted by a test are looked for in the source, where a mutant would be in the way.
 LEFT_OUT = [
-    "tests/policy_gradients/test_against_plain_loops.py::test_a_mistake_in_a_loop_is_noticed"
+    "tests/policy_gradients/test_against_plain_loops.py::test_a_mistake_in_a_loop_is_noticed",
+    "tests/planning_as_inference/test_sac_against_plain_loop.py::test_a_mistake_in_the_loop_is_noticed",
+    "tests/planning_as_inference/test_soft_against_plain_loops.py::test_a_mistake_in_q_learning_is_noticed",
+    "tests/planning_as_inference/test_soft_against_plain_loops.py::test_a_mistake_in_the_bandit_is_noticed",
 ]
 WORKERS = 2  # processes at once
 CPU_LIMIT = 900  # CPU seconds of one run, several times what all tests take: it does not end

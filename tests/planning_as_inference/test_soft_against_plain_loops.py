@@ -10,7 +10,7 @@ import pytest
 
 from rl_helpers.mdp.gridworld import gridworld
 from rl_helpers.planning_as_inference import soft_bandit, soft_planning, soft_q_learning
-from tests.planning_as_inference import plain_loops
+from tests.planning_as_inference import plain_soft_loops
 from tests.planting import plant
 
 WORLD = gridworld(["S...", ".#..", "...."], slip=0.0)
@@ -41,11 +41,11 @@ def batched(kind: str) -> soft_q_learning.QRun:
 def assert_every_seed_is_the_plain_loop(run: soft_q_learning.QRun, kind: str) -> None:
     luck = np.random.default_rng(2).random((STEPS, N, 1))
     ways: dict[str, Any] = {
-        "soft": (plain_loops.boltzmann(0.4), plain_loops.log_mean(0.4)),
-        "hard": (plain_loops.epsilon_greedy(0.3), max),
+        "soft": (plain_soft_loops.boltzmann(0.4), plain_soft_loops.log_mean(0.4)),
+        "hard": (plain_soft_loops.epsilon_greedy(0.3), max),
     }
     for i in range(N):
-        Q, visits = plain_loops.q_learning(
+        Q, visits = plain_soft_loops.q_learning(
             MOVES, ENTERING[i], START, list(luck[:, i, 0]), *ways[kind], **SETTINGS
         )
         np.testing.assert_array_equal(run.visits[i], visits)
@@ -63,7 +63,7 @@ def assert_every_run_is_the_plain_loop(run: soft_bandit.BrokenArmRun, alpha: flo
     rng = np.random.default_rng(3)
     luck, noises = rng.random((2 * PULLS, N)), 0.4 * rng.normal(size=(2 * PULLS, N))
     for i in range(N):
-        arms, rewards = plain_loops.reinforce_broken_arm(
+        arms, rewards = plain_soft_loops.reinforce_broken_arm(
             list(MEANS), PULLS, list(luck[:, i]), list(noises[:, i]), alpha, 0.2, 0.1
         )
         np.testing.assert_allclose(run.arms[i], arms, rtol=1e-9)
