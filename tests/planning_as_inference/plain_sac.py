@@ -25,6 +25,7 @@ from torch.distributions.transforms import AffineTransform, TanhTransform
 from torch.nn import functional as F
 
 from rl_helpers.training.networks import initial_parameters
+from tests.policy_gradients.plain_loops import layers
 
 
 class Hill(gym.Env):
@@ -69,17 +70,6 @@ class Record:
         for name, network in networks.items():
             flat = network if isinstance(network, Tensor) else flattened(network)
             self.theta.setdefault(name, []).append(flat.detach().clone())
-
-
-def layers(theta: Tensor, sizes: Sequence[int]) -> nn.Sequential:
-    """Torch's own layers, with the parameters `theta` [P]."""
-    modules: list[nn.Module] = []
-    for n_in, n_out in zip(sizes, sizes[1:]):  # noqa: B905, RUF007
-        linear = nn.Linear(n_in, n_out)
-        weight, bias, theta = theta.split([n_in * n_out, n_out, len(theta) - (n_in + 1) * n_out])
-        linear.weight.data, linear.bias.data = weight.view(n_in, n_out).T.clone(), bias.clone()
-        modules += [linear, nn.Tanh()]
-    return nn.Sequential(*modules[:-1])
 
 
 def flattened(network: nn.Module) -> Tensor:
