@@ -154,6 +154,7 @@ def log_fraction(value: Fraction) -> float:
     return math.log(float(value * Fraction(2) ** shift)) - shift * math.log(2)
 
 
+@pytest.mark.site  # takes long
 def test_against_exact_arithmetic_far_below_the_smallest_float() -> None:
     """Rewards down to -2,000 nats a step: messages near exp(-8,000) as fractions, then logarithms."""
     rng = np.random.default_rng(0)

@@ -37,6 +37,7 @@ def test_a_moving_reference_by_hand() -> None:
     assert np.log(policies[3, 0, 0] / policies[3, 0, 1]) == pytest.approx(odds)
 
 
+@pytest.mark.site  # takes long
 @given(models(), prices)
 def test_a_moving_reference_never_loses_and_a_fixed_one_finds_the_plan(model, beta) -> None:  # type: ignore[no-untyped-def]
     mdp, policy, _ = model

@@ -145,6 +145,7 @@ def test_evaluations_take_the_median_action() -> None:
 # ---- Training -----------------------------------------------------------------------------------
 
 
+@pytest.mark.site  # takes long
 def test_it_learns_to_stay_on_the_hill() -> None:
     config = replace(TINY, total_steps=600, random_steps=100, batch_size=32, hidden=(16, 16),
                      gamma=0.9, tau=0.05, learning_rate=0.01, evaluate_every=200)  # fmt: skip
@@ -155,6 +156,7 @@ def test_it_learns_to_stay_on_the_hill() -> None:
     assert (run.returns[:, -1] > random).all()
 
 
+@pytest.mark.site  # takes long
 def test_a_run_repeats_and_stops_when_solved() -> None:
     config = replace(TINY, total_steps=400, stop_at=-100.0)
     one, two = (train_sac(config, 2, 4, hills) for _ in range(2))

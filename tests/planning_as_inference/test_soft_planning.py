@@ -75,6 +75,7 @@ def test_the_bonus_is_entropy_or_minus_kl() -> None:
     assert bonus(policy, reference) == pytest.approx(-entropy(policy, reference, axis=1))
 
 
+@pytest.mark.site  # takes long
 @given(models(), temperatures)
 def test_the_plan_is_a_fixed_point_and_its_policy_has_its_value(model, temperature) -> None:  # type: ignore[no-untyped-def]
     mdp, policy, rng = model

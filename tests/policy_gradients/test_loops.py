@@ -79,6 +79,7 @@ def test_an_untrained_policy_is_random() -> None:
     assert 18 < sampled_returns(train_reinforce(nothing, n_seeds=8)).mean() < 27
 
 
+@pytest.mark.site  # takes long
 def test_ppo_learns() -> None:
     config = PPOConfig(total_steps=10_000, evaluate_every=10_000)
     returns = sampled_returns(train_ppo(config, n_seeds=4, seed=1))
@@ -86,6 +87,7 @@ def test_ppo_learns() -> None:
     assert returns.min() > 80
 
 
+@pytest.mark.site  # takes long
 @pytest.mark.parametrize("baseline", [True, False])
 def test_reinforce_learns(baseline: bool) -> None:
     config = ReinforceConfig(total_steps=6_000, evaluate_every=6_000, baseline=baseline)
