@@ -269,6 +269,66 @@ HELPERS = [
         "targets.add_(0 * tau *",
         "planning-as-inference/soft-actor-critic",
     ),
+    (
+        "rlhf/tilting.py",
+        "return log_reference + reward / price",
+        "return log_reference + reward * price",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/tilting.py",
+        "return log_reference + reward / price",
+        "return reward / price",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/tilting.py",
+        "p * (log_p - log_q), 0.0)",
+        "p * (log_q - log_p), 0.0)",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/tilting.py",
+        "(log_policy.exp() * reward).sum(-1) - beta * drift",
+        "(log_policy.exp() * reward).sum(-1) - drift",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/tilting.py",
+        "after = beta * (level + here / beta).logsumexp(-1)",
+        "after = (level.exp() * here).sum(-1)",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/tilting.py",
+        "R[:n, W] = paid[:n]",
+        "R[:n, W] = 0",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/tilting.py",
+        "(reward - mean.unsqueeze(-1)) ** 2",
+        "reward**2",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/tilting.py",
+        "log_probs.exp()[..., response]",
+        "log_probs[..., response]",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/best_of_n.py",
+        "r[..., 1:] != r[..., :-1]",
+        "r[..., 1:] == r[..., 1:]",
+        "rlhf/kl-optimal-policy",
+    ),
+    (
+        "rlhf/best_of_n.py",
+        "(n - 1) * F.log()",
+        "n * F.log()",
+        "rlhf/kl-optimal-policy",
+    ),
 ]
 
 
