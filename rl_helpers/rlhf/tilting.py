@@ -188,7 +188,7 @@ def soft_token_values(
     return torch.cat(V[::-1], dim=-1), torch.cat(Q[::-1], dim=-2)
 
 
-def token_process(language: Language, reward: Float[Tensor, " responses"]) -> MDP:
+def choice_process(language: Language, reward: Float[Tensor, " responses"]) -> MDP:
     """Answering a prompt as a decision process: prefixes are states, tokens actions.
 
     The last state is the end, where nothing happens any more. The discount is the largest number

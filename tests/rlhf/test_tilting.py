@@ -20,7 +20,7 @@ from rl_helpers.rlhf.tilting import (
     rlhf_objective,
     soft_token_values,
     tilt,
-    token_process,
+    choice_process,
 )
 from rl_helpers.rlhf.toy_language import (
     Language,
@@ -207,7 +207,7 @@ def test_the_tilted_sequence_policy_is_the_soft_token_policy() -> None:
 @pytest.mark.parametrize("beta", [0.2, 1.7])
 def test_soft_values_are_those_of_the_planner(beta: float) -> None:
     log_reference, reward = tiny(1)
-    process = token_process(TINY, reward)
+    process = choice_process(TINY, reward)
     prior = np.vstack([log_reference.exp().numpy(), np.full(3, 1 / 3)])
     plan = soft_value_iteration(process, beta, prior)
     V, Q = soft_token_values(TINY, log_reference, reward, beta)
@@ -216,9 +216,9 @@ def test_soft_values_are_those_of_the_planner(beta: float) -> None:
     assert plan.policy[:3] == pytest.approx(policy.numpy(), abs=1e-9)
 
 
-def test_a_token_process_by_hand() -> None:
+def test_a_choice_process_by_hand() -> None:
     reward = torch.arange(7, dtype=torch.float64)
-    process = token_process(TINY, reward)
+    process = choice_process(TINY, reward)
     leads_to = process.P.argmax(axis=2)
     assert leads_to.tolist() == [[1, 2, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]]
     assert (process.P.max(axis=2) == 1).all()
@@ -226,7 +226,7 @@ def test_a_token_process_by_hand() -> None:
     assert process.R.tolist() == [[0, 0, 0], [3, 4, 1], [5, 6, 2], [0, 0, 0]]
     assert process.p0.tolist() == [1, 0, 0, 0]
     with pytest.raises(ValueError, match="reward is 6; 7 are needed for this language"):
-        token_process(TINY, reward[1:])
+        choice_process(TINY, reward[1:])
 
 
 def test_moments_by_hand() -> None:
