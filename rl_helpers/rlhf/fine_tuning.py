@@ -1,5 +1,6 @@
 """Supervised fine-tuning: a transformer learns to speak like a corpus; all seeds in one batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from rl_helpers.rlhf.toy_language import Language, sample_responses, sequence_lo
 from rl_helpers.rlhf.transformer import Shape, Transformer, initial_parameters
 from rl_helpers.training.optim import Adam
 from rl_helpers.training.seeds import seed_generators
-from rl_helpers.validation import require_at_least, require_positive
+from rl_helpers.validation import require, require_at_least, require_positive
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class SftConfig:
         learning_rate: at the first step; it falls to 0 in a straight line. Positive.
         width, n_heads, n_layers: sizes of the transformer.
         n_values: outputs besides the logits, for what comes later.
+        keep_every: steps between parameters that are kept; at 0 none are but the last.
+
+    Raises:
+        ValueError: no steps, no responses, or a learning rate that is not positive.
     """
 
     n_steps: int = 400
@@ -40,9 +45,11 @@ class SftConfig:
     n_heads: int = 2
     n_layers: int = 1
     n_values: int = 0
+    keep_every: int = 0
 
     def __post_init__(self) -> None:
         require_at_least(1, n_steps=self.n_steps, batch=self.batch, corpus=self.corpus)
+        require_at_least(0, keep_every=self.keep_every, n_values=self.n_values)
         require_positive(learning_rate=self.learning_rate)
 
 
@@ -54,11 +61,13 @@ class SftRun:
         theta: parameters at the end [seeds, P].
         shape: sizes of the transformers.
         losses: mean loss of each step's batch, in nats a response [seeds, steps].
+        kept: parameters after every `keep_every` steps, each [seeds, P].
     """
 
     theta: Float[Tensor, "seeds P"]
     shape: Shape
     losses: Float[Tensor, "seeds steps"]
+    kept: tuple[Float[Tensor, "seeds P"], ...] = ()
 
     @property
     def model(self) -> Transformer:
@@ -72,15 +81,24 @@ def sft_loss(
     prompts: Int[Tensor, "seeds batch"],
     responses: Int[Tensor, "seeds batch"],
 ) -> Float[Tensor, "seeds batch"]:
-    """-log π(y|x) of given responses, in nats: the tokens' summed, the end token's among them.
+    """-log π(y|x) of given responses, in nats: summed over tokens, not averaged.
+
+    The end token counts, unless it was forced; padding behind it does not.
 
     Args:
         model: of all seeds.
         language: whose prompts and responses are given by their numbers.
         prompts, responses: [seeds, batch].
 
+    Raises:
+        ValueError: numbers that the language does not have.
+
     Source: eq-sft.
     """
+    n = language.n_responses
+    known = bool(((responses >= 0) & (responses < n)).all())
+    require(known, "responses", f"{int(responses.min())} to {int(responses.max())}",
+            f"this language has 0 to {n - 1}")  # fmt: skip
     tokens, live = language.tokens[responses], language.live[responses]
     outputs = outputs_before(model, prompt_tokens(language, prompts), tokens)
     return -token_log_probs(outputs, tokens, live, language.end).sum(-1)
@@ -100,42 +118,52 @@ def train_sft(
         language: what is spoken.
         log_reference: log-probabilities of the next token that the corpora are drawn from.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        seed: the experiment's seed; on one machine, with one thread, the run repeats bit for bit.
 
     Source: eq-sft.
     """
     generators = seed_generators(seed, n_seeds)
-    shape = language_shape(
-        language,
-        config.n_values,
-        width=config.width,
-        n_heads=config.n_heads,
-        n_layers=config.n_layers,
-    )
-    theta = initial_parameters(shape, generators)
+    shape = sft_shape(config, language)
+    theta = initial_parameters(shape, generators)  # [seeds, P]
     optimizer = Adam([theta], eps=1e-8)
-    prompts, responses = sample_corpus(language, log_reference, config.corpus, generators)
-    losses = []
+    n, batch = config.corpus, config.batch
+    prompts, responses = sample_corpus(language, log_reference, n, generators)
+    losses, kept = [], []
     for step in range(config.n_steps):
-        at = torch.stack(
-            [torch.randint(config.corpus, (config.batch,), generator=g) for g in generators]
-        )
-        loss = sft_loss(
-            Transformer(theta, shape), language, prompts.gather(1, at), responses.gather(1, at)
-        ).mean(1)
-        loss.sum().backward()
+        at = torch.stack([torch.randint(n, (batch,), generator=g) for g in generators])
+        x, y = prompts.gather(1, at), responses.gather(1, at)  # [seeds, batch]
+        loss = sft_loss(Transformer(theta, shape), language, x, y).mean(1)
+        loss.sum().backward()  # each seed's loss has its own parameters
         optimizer.step(config.learning_rate * (1 - step / config.n_steps))
         losses.append(loss.detach())
-    return SftRun(theta.detach(), shape, torch.stack(losses, dim=1))
+        if config.keep_every and (step + 1) % config.keep_every == 0:
+            kept.append(theta.detach().clone())
+    return SftRun(theta.detach(), shape, torch.stack(losses, dim=1), tuple(kept))
+
+
+def sft_shape(config: SftConfig, language: Language) -> Shape:
+    """Sizes of the transformer that a configuration asks for."""
+    sizes = {name: getattr(config, name) for name in ("width", "n_heads", "n_layers")}
+    return language_shape(language, config.n_values, **sizes)
 
 
 def sample_corpus(
     language: Language,
     log_reference: Float[Tensor, "prompts choices tokens"],
     n: int,
-    generators: list[torch.Generator],
+    generators: Sequence[torch.Generator],
 ) -> tuple[Int[Tensor, "seeds n"], Int[Tensor, "seeds n"]]:
-    """Prompts, all equally likely, and a response to each, by their numbers [seeds, n]."""
+    """A corpus for each seed: n prompts, all equally likely, and a response to each.
+
+    Args:
+        language: what is spoken.
+        log_reference: log-probabilities of the next token.
+        n: size of a corpus.
+        generators: one a seed.
+
+    Returns:
+        Prompts and responses by their numbers, each [seeds, n].
+    """
     log_probs = sequence_log_probs(language, log_reference)
     prompts, responses = [], []
     for generator in generators:

@@ -10,8 +10,9 @@ language are read without reading a shared beginning twice.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -55,17 +56,17 @@ class Shape:
         """Name and shape of every tensor of parameters, in the order in which they stand in theta."""
         d = self.width
         block = [
-            ("norm_1", (2, d)), ("qkv", (d, 3 * d)), ("qkv_bias", (3 * d,)),
-            ("mix", (d, d)), ("mix_bias", (d,)),
-            ("norm_2", (2, d)), ("up", (d, 4 * d)), ("up_bias", (4 * d,)),
-            ("down", (4 * d, d)), ("down_bias", (d,)),
+            ("norm_1", (2, d)), ("qkv", (d, 3 * d)), ("bias of qkv", (3 * d,)),
+            ("mix", (d, d)), ("bias of mix", (d,)),
+            ("norm_2", (2, d)), ("up", (d, 4 * d)), ("bias of up", (4 * d,)),
+            ("down", (4 * d, d)), ("bias of down", (d,)),
         ]  # fmt: skip
         blocks = [
             (f"{name} {layer}", size) for layer in range(self.n_layers) for name, size in block
         ]
         return [
             ("embedding", (self.n_inputs, d)), ("position", (self.context, d)), *blocks,
-            ("norm", (2, d)), ("head", (d, self.n_outputs)), ("head_bias", (self.n_outputs,)),
+            ("norm", (2, d)), ("head", (d, self.n_outputs)), ("bias of head", (self.n_outputs,)),
         ]  # fmt: skip
 
     @property
@@ -145,12 +146,13 @@ class Transformer:
             self.theta.ndim == 2 and self.theta.shape[1] == P, "theta", tuple(self.theta.shape),
             f"{self.shape} needs [seeds, {P}]",
         )  # fmt: skip
-        object.__setattr__(self, "_weights", dict(self._split()))
 
-    def _split(self) -> Iterator[tuple[str, Tensor]]:
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors of parameters by name, each [seeds, *size]."""
         sizes = [math.prod(size) for _, size in self.shape.tensors]
-        for (name, size), part in zip(self.shape.tensors, self.theta.split(sizes, 1), strict=True):
-            yield name, part.view(len(part), *size)
+        parts = zip(self.shape.tensors, self.theta.split(sizes, 1), strict=True)
+        return {name: part.view(len(part), *size) for (name, size), part in parts}
 
     def __call__(
         self, tokens: Int[Tensor, "seeds batch T"]
@@ -173,50 +175,94 @@ class Transformer:
         Raises:
             ValueError: tokens that the transformer does not know, or more than its context.
         """
-        seeds, batch, T = tokens.shape
-        shape, w, start = self.shape, self._weights, cache.n_read  # type: ignore[attr-defined]
-        known = bool(((tokens >= 0) & (tokens < shape.n_inputs)).all())
+        x = self.embed(tokens, cache.n_read)  # [seeds, batch, T, width]
+        read = []
+        for layer in range(self.shape.n_layers):
+            past = cache.layers[layer] if cache.layers else None
+            x, keys_and_values = self.block(layer, x, past)
+            read.append(keys_and_values)
+        return self._affine("head", self._norm("norm", x)), Cache(tuple(read))
+
+    def embed(
+        self, tokens: Int[Tensor, "seeds batch T"], n_read: int = 0
+    ) -> Float[Tensor, "seeds batch T width"]:
+        """Where a sequence begins in the transformer: a vector for the token, plus one for its place.
+
+        Args:
+            tokens: next tokens.
+            n_read: how many tokens there are before them.
+
+        Raises:
+            ValueError: tokens that the transformer does not know, or more than its context.
+        """
+        known = bool(((tokens >= 0) & (tokens < self.shape.n_inputs)).all())
         require(known, "tokens", f"{int(tokens.min())} to {int(tokens.max())}",
-                f"this transformer reads 0 to {shape.n_inputs - 1}")  # fmt: skip
-        require(start + T <= shape.context, "tokens", f"{start + T} long",
-                f"the context is {shape.context} tokens")  # fmt: skip
-        rows = torch.arange(seeds).view(-1, 1, 1)
-        x = w["embedding"][rows, tokens] + w["position"][:, None, start : start + T]
-        x = x.view(seeds, batch * T, shape.width)
-        caches = []
-        for layer in range(shape.n_layers):
-            h = _norm(x, w[f"norm_1 {layer}"])
-            h = torch.baddbmm(w[f"qkv_bias {layer}"].unsqueeze(1), h, w[f"qkv {layer}"])
-            q, k, v = h.view(seeds, batch, T, 3, shape.n_heads, -1).permute(3, 0, 1, 4, 2, 5)
-            if cache.layers:
-                earlier = cache.layers[layer]
-                k, v = torch.cat([earlier[0], k], dim=3), torch.cat([earlier[1], v], dim=3)
-            caches.append((k, v))
-            h = (attention(q, k) @ v).transpose(2, 3).reshape(seeds, batch * T, shape.width)
-            x = x + torch.baddbmm(w[f"mix_bias {layer}"].unsqueeze(1), h, w[f"mix {layer}"])
-            h = _norm(x, w[f"norm_2 {layer}"])
-            h = torch.baddbmm(w[f"up_bias {layer}"].unsqueeze(1), h, w[f"up {layer}"])
-            h = gelu(h, approximate="tanh")
-            x = x + torch.baddbmm(w[f"down_bias {layer}"].unsqueeze(1), h, w[f"down {layer}"])
-        out = torch.baddbmm(w["head_bias"].unsqueeze(1), _norm(x, w["norm"]), w["head"])
-        return out.view(seeds, batch, T, shape.n_outputs), Cache(tuple(caches))
+                f"this transformer reads 0 to {self.shape.n_inputs - 1}")  # fmt: skip
+        end = n_read + tokens.shape[-1]
+        require(end <= self.shape.context, "tokens", f"{end} long",
+                f"the context is {self.shape.context} tokens")  # fmt: skip
+        rows = torch.arange(len(tokens)).view(-1, 1, 1)
+        places = self.weights["position"][:, n_read:end]
+        return self.weights["embedding"][rows, tokens] + places.unsqueeze(1)
+
+    def block(
+        self,
+        layer: int,
+        x: Float[Tensor, "seeds batch T width"],
+        past: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Float[Tensor, "seeds batch T width"], tuple[Tensor, Tensor]]:
+        """One block: each position looks back, then works on its own; both are added to x.
+
+        Args:
+            layer: which block, from 0.
+            x: vectors at the next T positions.
+            past: keys and values of the positions before them.
+
+        Returns:
+            The new vectors, and keys and values of all positions so far.
+        """
+        q, k, v = self.heads(layer, x)  # each [seeds, batch, heads, T, width / heads]
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=-2), torch.cat([past[1], v], dim=-2)
+        seen = attention(q, k) @ v  # for each head, a mean of what positions have to say
+        seen = seen.transpose(2, 3).flatten(3)  # heads side by side [seeds, batch, T, width]
+        x = x + self._affine(f"mix {layer}", seen)
+        hidden = self._affine(f"up {layer}", self._norm(f"norm_2 {layer}", x))
+        hidden = gelu(hidden, approximate="tanh")  # [seeds, batch, T, 4 width]
+        return x + self._affine(f"down {layer}", hidden), (k, v)
+
+    def heads(
+        self, layer: int, x: Float[Tensor, "seeds batch T width"]
+    ) -> Float[Tensor, "3 seeds batch heads T d"]:
+        """Queries, keys and values of each head: three affine maps of the same vectors."""
+        qkv = self._affine(f"qkv {layer}", self._norm(f"norm_1 {layer}", x))
+        return qkv.unflatten(-1, (3, self.shape.n_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+
+    def _affine(self, name: str, x: Float[Tensor, "seeds batch T n"]) -> Tensor:
+        matrix, bias = self.weights[name], self.weights[f"bias of {name}"]
+        flat = x.flatten(1, 2)  # bmm takes a single axis of rows
+        return torch.baddbmm(bias.unsqueeze(1), flat, matrix).view(*x.shape[:-1], -1)
+
+    def _norm(self, name: str, x: Float[Tensor, "seeds batch T d"]) -> Tensor:
+        gain, bias = self.weights[name][:, :, None, None].unbind(1)
+        return torch.addcmul(bias, layer_norm(x, x.shape[-1:]), gain)
 
 
 def attention(
     q: Float[Tensor, "*batch T d"], k: Float[Tensor, "*batch T_all d"]
 ) -> Float[Tensor, "*batch T T_all"]:
-    """How much each of the last T positions attends to every position up to its own; rows sum to 1.
+    """How much each of the last T positions attends to those up to it; rows sum to 1.
 
     Source: Vaswani et al. (2017), equation 1, with the mask of a decoder.
+
+    >>> q = k = torch.ones(2, 4)
+    >>> attention(q, k)
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000]])
     """
     T, T_all = q.shape[-2], k.shape[-2]
     scores = q @ k.mT / math.sqrt(q.shape[-1])
-    if T > 1:
+    if T > 1:  # a single position is the last: nothing comes after it
         later = torch.ones(T, T_all, dtype=torch.bool).triu(T_all - T + 1)
         scores = scores.masked_fill(later, -math.inf)
     return scores.softmax(-1)
-
-
-def _norm(x: Float[Tensor, "seeds n d"], weights: Float[Tensor, "seeds 2 d"]) -> Tensor:
-    gain, bias = weights.unsqueeze(2).unbind(1)
-    return torch.addcmul(bias, layer_norm(x, x.shape[-1:]), gain)
