@@ -67,7 +67,7 @@ def sample(
     end: int,
     generators: Sequence[torch.Generator],
 ) -> Responses:
-    """One response to every prompt, token by token; each is read once (`Transformer.extend`).
+    """One response to every prompt, token by token; each is read once.
 
     Args:
         model: of all seeds.
@@ -86,7 +86,8 @@ def sample(
     for _ in range(max_tokens):
         outputs, cache = model.extend(read, cache)
         log_policy = outputs[:, :, -1, : end + 1].log_softmax(-1)
-        chosen = (log_policy + gumbel_noise(generators, log_policy.shape[1:])).argmax(-1)
+        noise = gumbel_noise(generators, log_policy.shape[1:])
+        chosen = (log_policy + noise).argmax(-1)  # a sample: the Gumbel-max trick
         token = torch.where(live, chosen, end)
         log_prob = log_policy.gather(-1, token.unsqueeze(-1)).squeeze(-1)
         steps.append((token, live, log_prob * live))

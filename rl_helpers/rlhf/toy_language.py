@@ -14,10 +14,13 @@ import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import sparse
 from torch import Tensor
 
+from rl_helpers.mdp.process import MDP
 from rl_helpers.validation import require, require_at_least
 
 END = "."
@@ -216,6 +219,69 @@ def token_values(
         Q.append(here)
         V.append(after)
     return torch.cat(V[::-1], dim=-1), torch.cat(Q[::-1], dim=-2)
+
+
+def choice_weights(
+    language: Language,
+    weights: Float[Tensor, "*batch responses"],
+    counted: Bool[Tensor, "responses max_words"] | None = None,
+) -> Float[Tensor, "*batch choices tokens"]:
+    """Add up weights of responses over the choices that they make.
+
+    With probabilities as weights these are the expected visits of each prefix and token; with
+    probabilities times rewards, what the score of each is multiplied by in the policy gradient.
+
+    Args:
+        language: as for `sequence_log_probs`.
+        weights: a number for each response [..., responses].
+        counted: which tokens of each response are counted; by default all that were chosen.
+
+    Returns:
+        For each prefix and token the sum over responses that choose it there [..., choices, tokens].
+    """
+    counted = language.live if counted is None else counted
+    choice = language.prefixes * language.n_tokens + language.tokens  # [responses, max_words]
+    total = weights.new_zeros(*weights.shape[:-1], language.n_choices * language.n_tokens)
+    for at, made in zip(choice.T, counted.T, strict=True):
+        total.index_add_(-1, at[made], weights[..., made])
+    return total.unflatten(-1, (language.n_choices, language.n_tokens))
+
+
+def token_process(
+    language: Language, response_values: Float[Tensor, " responses"], gamma: float
+) -> MDP:
+    """The decision process of one prompt, as in Part I; every transition is deterministic.
+
+    State n is prefix n, for n below the number of responses N, and state N + n is response n, which
+    has ended and stays so. The end token pays the response's reward; of the longest prefixes each
+    action ends, and only the end token pays: a policy is to take it there (`token_policy`).
+
+    Args:
+        language: whose prefixes and responses are the states.
+        response_values: reward of each response.
+        gamma: discount, which an MDP wants below 1; the process itself ends, and needs none.
+    """
+    N, W, C = language.n_responses, language.end, language.n_choices
+    following = np.tile(N + np.arange(N)[:, None], W + 1)  # the end
+    following[:C, :W] = 1 + np.arange(C * W).reshape(C, W)  # a word
+    absorbed = np.repeat(N + np.arange(N), W + 1)
+    columns = np.concatenate([following.ravel(), absorbed])
+    rows = np.arange(len(columns))
+    P = sparse.csr_array((np.ones(len(columns)), (rows, columns)), shape=(len(columns), 2 * N))
+    R = np.zeros((2 * N, W + 1))
+    R[:N, W] = response_values.numpy()
+    return MDP(P, R, gamma, p0=np.eye(1, 2 * N)[0])
+
+
+def token_policy(
+    language: Language, log_policy: Float[Tensor, "choices tokens"]
+) -> Float[np.ndarray, "states tokens"]:
+    """A policy of the token process, from log π(token|prefix): the end is forced where none is given."""
+    _require_table(language, log_policy)
+    policy = np.zeros((2 * language.n_responses, language.n_tokens))
+    policy[:, language.end] = 1.0
+    policy[: language.n_choices] = log_policy.exp().numpy()
+    return policy
 
 
 def sample_responses(

@@ -211,7 +211,7 @@ class Transformer:
         x: Float[Tensor, "seeds batch T width"],
         past: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Float[Tensor, "seeds batch T width"], tuple[Tensor, Tensor]]:
-        """One block: each position looks back, then works on its own; both are added to x.
+        """One block: each position looks back, then works alone; both are added to x.
 
         Args:
             layer: which block, from 0.
@@ -225,7 +225,7 @@ class Transformer:
         if past is not None:
             k, v = torch.cat([past[0], k], dim=-2), torch.cat([past[1], v], dim=-2)
         seen = attention(q, k) @ v  # for each head, a mean of what positions have to say
-        seen = seen.transpose(2, 3).flatten(3)  # heads side by side [seeds, batch, T, width]
+        seen = seen.transpose(2, 3).flatten(3)  # heads side by side
         x = x + self._affine(f"mix {layer}", seen)
         hidden = self._affine(f"up {layer}", self._norm(f"norm_2 {layer}", x))
         hidden = gelu(hidden, approximate="tanh")  # [seeds, batch, T, 4 width]
@@ -251,7 +251,9 @@ class Transformer:
 def attention(
     q: Float[Tensor, "*batch T d"], k: Float[Tensor, "*batch T_all d"]
 ) -> Float[Tensor, "*batch T T_all"]:
-    """How much each of the last T positions attends to those up to it; rows sum to 1.
+    """How much each of the last T positions attends to those up to it.
+
+    Rows sum to 1.
 
     Source: Vaswani et al. (2017), equation 1, with the mask of a decoder.
 

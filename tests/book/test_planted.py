@@ -329,6 +329,72 @@ HELPERS = [
         "n * F.log()",
         "rlhf/kl-optimal-policy",
     ),
+    (
+        "rlhf/toy_language.py",
+        "torch.arange(self.max_words) <= self.n_words",
+        "torch.arange(self.max_words) < self.n_words",  # the end token is not chosen
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/toy_language.py",
+        "ended.append(reach + here[..., W])",
+        "ended.append(reach)",  # the end token left out of the sum
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/toy_language.py",
+        "torch.cat([*ended, reach], dim=-1)",
+        "torch.cat([*ended, reach + here[..., W:].sum()], dim=-1)",  # a forced end counted
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/toy_language.py",
+        "after = (pi[..., first : first + n, :] * here).sum(-1)",
+        "after = here.mean(-1)",
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/transformer.py",
+        "scores = scores.masked_fill(later, -math.inf)",
+        "pass",
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/transformer.py",
+        "q @ k.mT / math.sqrt(q.shape[-1])",
+        "q @ k.mT",
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/transformer.py",
+        '["position"][:, n_read:end]',
+        '["position"][:, : tokens.shape[-1]]',  # positions begin anew
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/language_policy.py",
+        "chosen.masked_fill(~live, 0.0)",
+        "chosen",  # padding counted
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/language_policy.py",
+        "(log_policy + noise).argmax(-1)",
+        "log_policy.argmax(-1)",
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/fine_tuning.py",
+        "live, language.end).sum(-1)",
+        "live, language.end).mean(-1)",
+        "rlhf/language-model-policy",
+    ),
+    (
+        "rlhf/fine_tuning.py",
+        "y.gather(0, x.unsqueeze(0)).squeeze(0)",
+        "y[0]",  # responses to the first prompt
+        "rlhf/language-model-policy",
+    ),
 ]
 
 

@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
+from rl_helpers.mdp import planning
+from rl_helpers.mdp.trajectories import state_marginals
 from rl_helpers.rlhf.toy_language import (
     Language,
     butler,
     butler_reference,
     butler_reward,
+    choice_weights,
     sample_responses,
     sequence_log_probs,
+    token_policy,
+    token_process,
     token_values,
 )
 
@@ -144,6 +149,65 @@ def test_the_value_of_saying_nothing_yet(n_words: int, max_words: int, seed: int
     torch.testing.assert_close(V, (log_policy.exp() * Q).sum(-1))
 
 
+# ---- Choices, and the decision process of Part I ------------------------------------------------
+
+
+def test_weights_of_choices_by_hand() -> None:
+    weights = torch.tensor([1.0, 2, 4, 8, 16, 32, 64])  # ".", "a.", "b.", "a a.", …, "b b."
+    assert choice_weights(TINY, weights).tolist() == [
+        [2 + 8 + 16, 4 + 32 + 64, 1],
+        [8, 16, 2],
+        [32, 64, 4],
+    ]
+    words = TINY.tokens != TINY.end
+    assert choice_weights(TINY, weights, words)[:, TINY.end].tolist() == [0, 0, 0]
+
+
+@given(**sizes)
+def test_weights_of_choices_are_expected_visits(n_words: int, max_words: int, seed: int) -> None:
+    language = a_language(n_words, max_words)
+    log_policy = random_policy(language, seed, 2)
+    visits = choice_weights(language, sequence_log_probs(language, log_policy).exp())
+    torch.testing.assert_close(visits, visits.sum(-1, keepdim=True) * log_policy.exp())
+    torch.testing.assert_close(visits[:, 0].sum(-1), torch.ones(2).double())
+
+
+@given(**sizes)
+def test_responses_and_values_are_those_of_an_mdp(n_words: int, max_words: int, seed: int) -> None:
+    language = a_language(n_words, max_words)
+    log_policy, N = random_policy(language, seed), language.n_responses
+    r = torch.linspace(-1, 2, N).double().sin()
+    process = token_process(language, r, gamma=0.9)
+    policy = token_policy(language, log_policy)
+    assert (process.n_states, process.n_actions) == (2 * N, language.n_tokens)
+    ended = state_marginals(process, policy, max_words + 1)[-1]
+    np.testing.assert_allclose(ended[N:], sequence_log_probs(language, log_policy).exp())
+    assert not ended[:N].any()
+    V = np.zeros(2 * N)
+    for _ in range(max_words + 1):
+        V = (policy * (process.R + process.expected_next(V))).sum(axis=1)
+    expected = token_values(language, log_policy, r)[0]
+    np.testing.assert_allclose(V[: language.n_choices], expected, atol=1e-12)
+    # with a discount, a response with one token more is worth less
+    discounted = planning.policy_value(process, policy)[0]
+    before_the_end = language.n_words.double()
+    expected = token_values(language, log_policy, r * 0.9**before_the_end)[0][0]
+    np.testing.assert_allclose(discounted, expected, atol=1e-12)
+
+
+def test_transitions_of_the_token_process_by_hand() -> None:
+    process = token_process(TINY, torch.arange(7.0), gamma=0.5)
+    P = process.P.toarray().reshape(14, 3, 14)
+    assert P.argmax(axis=2)[:7].tolist() == [
+        [1, 2, 7], [3, 4, 8], [5, 6, 9], [10] * 3, [11] * 3, [12] * 3, [13] * 3,
+    ]  # fmt: skip
+    assert P.argmax(axis=2)[7:].tolist() == [[n] * 3 for n in range(7, 14)]
+    assert ((P == 1).sum(axis=2) == 1).all()
+    assert process.R[:, 2].tolist() == [0, 1, 2, 3, 4, 5, 6, *[0] * 7]
+    assert not process.R[:, :2].any()
+    assert process.p0.tolist() == [1] + [0] * 13
+
+
 # ---- The butler ---------------------------------------------------------------------------------
 
 
@@ -267,3 +331,5 @@ def test_a_table_of_another_language(untyped: None) -> None:
             sequence_log_probs(butler, shown)
         with pytest.raises(ValueError, match=r"log_policy is .*\[\.\.\., 400, 8\]"):
             token_values(butler, shown, butler_reward())
+        with pytest.raises(ValueError, match=r"log_policy is .*\[\.\.\., 400, 8\]"):
+            token_policy(butler, shown[0])
