@@ -116,9 +116,9 @@ def train_sft(
     Args:
         config: the settings.
         language: what is spoken.
-        log_reference: log-probabilities of the next token that the corpora are drawn from.
+        log_reference: log-probabilities of the next token in the corpora.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; on one machine, with one thread, the run repeats bit for bit.
+        seed: the experiment's seed; with one thread, on one machine, runs repeat exactly.
 
     Source: eq-sft.
     """
