@@ -130,7 +130,8 @@ def train_sft(
     prompts, responses = sample_corpus(language, log_reference, n, generators)
     losses, kept = [], []
     for step in range(config.n_steps):
-        at = torch.stack([torch.randint(n, (batch,), generator=g) for g in generators])
+        drawn = [torch.randint(n, (batch,), generator=g) for g in generators]
+        at = torch.stack(drawn)  # places in the corpus [seeds, batch]
         x, y = prompts.gather(1, at), responses.gather(1, at)  # [seeds, batch]
         loss = sft_loss(Transformer(theta, shape), language, x, y).mean(1)
         loss.sum().backward()  # each seed's loss has its own parameters

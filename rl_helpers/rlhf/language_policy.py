@@ -87,13 +87,14 @@ def sample(
         outputs, cache = model.extend(read, cache)
         log_policy = outputs[:, :, -1, : end + 1].log_softmax(-1)
         noise = gumbel_noise(generators, log_policy.shape[1:])
-        chosen = (log_policy + noise).argmax(-1)  # a sample: the Gumbel-max trick
-        token = torch.where(live, chosen, end)
+        sampled = (log_policy + noise).argmax(-1)  # the Gumbel-max trick
+        token = torch.where(live, sampled, end)
         log_prob = log_policy.gather(-1, token.unsqueeze(-1)).squeeze(-1)
         steps.append((token, live, log_prob * live))
         live = live & (token != end)
         read = token.unsqueeze(-1)
-    return Responses(*(torch.stack(step, dim=-1) for step in zip(*steps, strict=True)))
+    stacked = (torch.stack(part, dim=-1) for part in zip(*steps, strict=True))
+    return Responses(*stacked)
 
 
 def outputs_before(
