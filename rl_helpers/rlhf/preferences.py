@@ -1,5 +1,6 @@
-"""Comparisons of two responses: the Bradley–Terry model and its loss."""
+"""Comparisons of two responses: the Bradley–Terry model, its loss, and judges who decide by it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from rl_helpers.rlhf.toy_language import sample_responses
 from rl_helpers.validation import require, require_at_least, require_finite
 
 
@@ -51,6 +53,57 @@ class Comparisons(NamedTuple):
     chosen: Int[Tensor, "*batch n"]
     rejected: Int[Tensor, "*batch n"]
 
+    def first(self, n: int) -> "Comparisons":
+        """The first n of each experiment: what would be known if they had stopped there.
+
+        Raises:
+            ValueError: n below 1 or more than there are.
+        """
+        most = self.prompts.shape[-1]
+        require(1 <= n <= most, "n", n, f"there are {most} comparisons, at least 1 is needed")
+        return Comparisons(*(part[..., :n] for part in self))
+
+
+def require_compared(comparisons: Comparisons) -> None:
+    """Raise `ValueError` if a response is compared with itself: that says nothing about any reward."""
+    equal = (comparisons.chosen == comparisons.rejected).flatten()
+    require(
+        not bool(equal.any()), "comparisons", f"{int(equal.sum())} pairs of equal responses",
+        "two different responses must be compared",
+    )  # fmt: skip
+
+
+def sample_pairs(
+    log_policy: Float[Tensor, "prompts responses"], n: int, generator: torch.Generator
+) -> tuple[Int[Tensor, " n"], Int[Tensor, "2 n"]]:
+    """Draw n prompts, all equally likely, and for each two different responses of the policy.
+
+    Two responses that happen to be equal are both drawn anew.
+
+    Args:
+        log_policy: log-probabilities of all responses to each prompt.
+        n: number of pairs, at least 1.
+        generator: of the draws.
+
+    Returns:
+        Numbers of the prompts [n] and of the pairs [2, n].
+
+    Raises:
+        ValueError: n below 1, or a policy that has a single response to a prompt.
+    """
+    require_at_least(1, n=n)
+    require(
+        bool((log_policy.exp().max(-1).values < 1 - 1e-6).all()), "log_policy", "one response only",
+        "two different responses must be possible",
+    )  # fmt: skip
+    prompts = torch.randint(len(log_policy), (n,), generator=generator)
+    pairs = torch.zeros(2, n, dtype=torch.long)
+    while bool((equal := pairs[0] == pairs[1]).any()):
+        asked = prompts[equal]
+        drawn = sample_responses(log_policy, 2 * len(asked), generator)  # the asked are kept
+        pairs[:, equal] = drawn.unflatten(-1, (2, -1))[asked, :, torch.arange(len(asked))].T
+    return prompts, pairs
+
 
 def sample_comparisons(
     log_policy: Float[Tensor, "prompts responses"],
@@ -58,35 +111,48 @@ def sample_comparisons(
     n: int,
     generator: torch.Generator,
 ) -> Comparisons:
-    """Draw n comparisons: a prompt, two different responses of the policy, and which of them is preferred.
-
-    Two responses that happen to be equal are drawn anew; prompts are all equally likely.
+    """Draw n comparisons: a prompt, two different responses of the policy, and which is preferred.
 
     Args:
-        log_policy: log-probabilities of all responses to each prompt.
+        log_policy, n, generator: as for `sample_pairs`.
         reward: reward of all responses, which decides as Bradley and Terry say.
-        n: number of comparisons, at least 1.
-        generator: of the draws.
 
     Raises:
-        ValueError: n below 1, rewards not finite, a policy that has a single response.
+        ValueError: as for `sample_pairs`; rewards that are not finite.
 
     Source: eq-bradley-terry.
     """
-    require_at_least(1, n=n)
     require_finite(reward=reward)
-    probs = log_policy.exp()
+    prompts, (one, other) = sample_pairs(log_policy, n, generator)
+    chance = preference_probability(reward[prompts, one], reward[prompts, other])
+    won = torch.rand(n, generator=generator) < chance
+    return Comparisons(prompts, torch.where(won, one, other), torch.where(won, other, one))
+
+
+def sample_experiments(
+    log_policy: Float[Tensor, "*seeds prompts responses"],
+    reward: Float[Tensor, "prompts responses"],
+    n: int,
+    generators: Sequence[torch.Generator],
+) -> Comparisons:
+    """n comparisons of each seed [seeds, n], as `sample_comparisons` draws them.
+
+    Args:
+        log_policy: one for all seeds, or each its own [seeds, prompts, responses].
+        reward, n: as for `sample_comparisons`.
+        generators: one a seed.
+
+    Raises:
+        ValueError: as for `sample_comparisons`; policies of another number of seeds.
+    """
+    seeds = len(generators)
+    policies = log_policy.expand(seeds, -1, -1) if log_policy.ndim == 2 else log_policy
     require(
-        bool((probs.max(-1).values < 1 - 1e-6).all()), "log_policy", "one response only",
-        "two different responses must be possible",
+        len(policies) == seeds, "log_policy", f"that of {len(policies)} seeds",
+        f"there are {seeds} generators",
     )  # fmt: skip
-    prompts = torch.randint(len(probs), (n,), generator=generator)
-    pair = torch.zeros(2, n, dtype=torch.long)
-    while bool((equal := pair[0] == pair[1]).any()):
-        again = probs[prompts[equal]]
-        pair[:, equal] = torch.multinomial(again, 2, replacement=True, generator=generator).T
-    r = reward[prompts, pair]  # [2, n]
-    first = torch.rand(n, generator=generator) < preference_probability(r[0], r[1])
-    return Comparisons(
-        prompts, torch.where(first, pair[0], pair[1]), torch.where(first, pair[1], pair[0])
-    )
+    drawn = [
+        sample_comparisons(policy, reward, n, generator)
+        for policy, generator in zip(policies, generators, strict=True)
+    ]
+    return Comparisons(*(torch.stack(part) for part in zip(*drawn, strict=True)))
