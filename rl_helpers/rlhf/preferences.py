@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.nn.utils.rnn import pad_sequence
 
-from rl_helpers.rlhf.toy_language import sample_responses
 from rl_helpers.validation import require, require_at_least, require_finite
 
 
@@ -64,6 +64,45 @@ class Comparisons(NamedTuple):
         return Comparisons(*(part[..., :n] for part in self))
 
 
+class Judged(NamedTuple):
+    """Pairs of responses, each once, with what was judged of them; experiments [seeds, pairs].
+
+    Args:
+        prompts, first, second: numbers of the prompt and of the responses, first < second.
+        counts: how often each pair was compared; 0 where an experiment has fewer pairs than others.
+        shares: share of its comparisons that the first response won.
+    """
+
+    prompts: Int[Tensor, "*batch pairs"]
+    first: Int[Tensor, "*batch pairs"]
+    second: Int[Tensor, "*batch pairs"]
+    counts: Float[Tensor, "*batch pairs"]
+    shares: Float[Tensor, "*batch pairs"]
+
+
+def judged(comparisons: Comparisons) -> Judged:
+    """Count the comparisons of each pair: all that the loss depends on.
+
+    Args:
+        comparisons: of experiments [seeds, n].
+
+    Raises:
+        ValueError: a response that is compared with itself.
+    """
+    require_compared(comparisons)
+    rows = []
+    for x, chosen, rejected in zip(*comparisons, strict=True):
+        low, high = torch.minimum(chosen, rejected), torch.maximum(chosen, rejected)
+        base = int(high.max()) + 1
+        pairs, at = torch.unique((x * base + low) * base + high, return_inverse=True)
+        counts = torch.bincount(at).to(torch.float64)
+        won = torch.bincount(at, (chosen == low).to(torch.float64))
+        x, low, high = pairs // base**2, pairs // base % base, pairs % base
+        rows.append((x, low, high, counts, won / counts))
+    parts = (pad_sequence(part, batch_first=True) for part in zip(*rows, strict=True))
+    return Judged(*parts)
+
+
 def require_compared(comparisons: Comparisons) -> None:
     """Raise `ValueError` if a response is compared with itself: that says nothing about any reward."""
     equal = (comparisons.chosen == comparisons.rejected).flatten()
@@ -92,16 +131,21 @@ def sample_pairs(
         ValueError: n below 1, or a policy that has a single response to a prompt.
     """
     require_at_least(1, n=n)
+    probs = log_policy.to(torch.float64).exp()
     require(
-        bool((log_policy.exp().max(-1).values < 1 - 1e-6).all()), "log_policy", "one response only",
+        bool((probs.max(-1).values < 1 - 1e-6).all()), "log_policy", "one response only",
         "two different responses must be possible",
     )  # fmt: skip
-    prompts = torch.randint(len(log_policy), (n,), generator=generator)
+    prompts = torch.randint(len(probs), (n,), generator=generator)
+    # One staircase for all prompts: that of prompt x rises from x to x + 1.
+    stairs = probs.cumsum(-1)
+    stairs = (stairs / stairs[:, -1:] + torch.arange(len(probs)).unsqueeze(-1)).flatten()
     pairs = torch.zeros(2, n, dtype=torch.long)
     while bool((equal := pairs[0] == pairs[1]).any()):
-        asked = prompts[equal]
-        drawn = sample_responses(log_policy, 2 * len(asked), generator)  # the asked are kept
-        pairs[:, equal] = drawn.unflatten(-1, (2, -1))[asked, :, torch.arange(len(asked))].T
+        x = prompts[equal].expand(2, -1)
+        height = x + torch.rand(x.shape, generator=generator, dtype=torch.float64)
+        response = torch.searchsorted(stairs, height, right=True) - x * probs.shape[1]
+        pairs[:, equal] = response.clamp(max=probs.shape[1] - 1)
     return prompts, pairs
 
 

@@ -11,7 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rl_helpers.rlhf.language_policy import language_shape, prompt_tokens
-from rl_helpers.rlhf.preferences import Comparisons, preference_loss, require_compared
+from rl_helpers.rlhf.preferences import (
+    Comparisons,
+    judged,
+    preference_loss,
+    require_compared,
+)
 from rl_helpers.rlhf.toy_language import END, HABIT, TRUTH, Language, butler
 from rl_helpers.rlhf.transformer import Cache, Shape, Transformer, initial_parameters
 from rl_helpers.training.optim import Adam
@@ -87,6 +92,7 @@ def fit_bradley_terry(
     differences: Float[Tensor, "*batch n features"],
     labels: Float[Tensor, "*batch n"] | float = 1.0,
     ridge: float = 0.0,
+    counts: Float[Tensor, "*batch n"] | float = 1.0,
 ) -> Float[Tensor, "*batch features"]:
     """Weights that minimise the sum of `preference_loss`, and ridge/2 times their squares.
 
@@ -99,10 +105,11 @@ def fit_bradley_terry(
         differences: features of the first response less those of the second, float64.
         labels: share of judges who prefer the first, 0 to 1.
         ridge: at least 0.
+        counts: how often each comparison was made, at least 0.
 
     Raises:
-        ValueError: differences that are not finite, labels outside 0 to 1, a negative ridge; without
-            a ridge: features that the comparisons cannot tell apart, or comparisons that some
+        ValueError: differences that are not finite, labels outside 0 to 1, a negative ridge or count;
+            without a ridge: features that the comparisons cannot tell apart, or comparisons that some
             weights explain without an error, so that larger ones always explain them better.
 
     Source: eq-rm-loss, eq-rm-gradient; the step: Sun & Tran-Dinh (2019), theorem 2.
@@ -112,16 +119,18 @@ def fit_bradley_terry(
     shares = torch.as_tensor(labels, dtype=differences.dtype)
     require(bool(((shares >= 0) & (shares <= 1)).all()), "labels", "outside 0 to 1",
             "a label is the share of judges who prefer the first")  # fmt: skip
+    n = torch.as_tensor(counts, dtype=differences.dtype).expand(differences.shape[:-1])
+    require(bool((n >= 0).all()), "counts", "negative", "a comparison is made 0 times or more")
     penalty = ridge * torch.eye(differences.shape[-1], dtype=differences.dtype)
     if ridge == 0:
-        spread = torch.linalg.eigvalsh(differences.mT @ differences)
+        spread = torch.linalg.eigvalsh(differences.mT @ (n.unsqueeze(-1) * differences))
         told = bool((spread[..., 0] > 1e-10 * spread[..., -1]).all())
         require(told, "ridge", 0, "these comparisons do not tell all features apart: it must be positive")
     weights = differences.new_zeros(*differences.shape[:-2], differences.shape[-1])
     for _ in range(MOST_STEPS):
         p = (differences @ weights.unsqueeze(-1)).squeeze(-1).sigmoid()
-        slope = ((p - shares).unsqueeze(-2) @ differences).squeeze(-2) + ridge * weights
-        curvature = differences.mT @ ((p * (1 - p)).unsqueeze(-1) * differences) + penalty
+        slope = ((n * (p - shares)).unsqueeze(-2) @ differences).squeeze(-2) + ridge * weights
+        curvature = differences.mT @ ((n * p * (1 - p)).unsqueeze(-1) * differences) + penalty
         factor, failed = torch.linalg.cholesky_ex(curvature)
         if bool(failed.any()):
             break
@@ -151,13 +160,12 @@ def fit_linear_reward(
     Raises:
         ValueError: as for `fit_bradley_terry`; or a response that is compared with itself.
     """
-    require_compared(comparisons)
-    size = comparisons.prompts.shape[-1] * features.shape[-1]
-    parts = [part.reshape(-1, part.shape[-1]) for part in comparisons]
+    pairs = judged(Comparisons(*(part.reshape(-1, part.shape[-1]) for part in comparisons)))
+    side_by_side = max(1, AT_ONCE // (pairs.prompts.shape[-1] * features.shape[-1]))
     weights = [
-        fit_bradley_terry(features[x, chosen] - features[x, rejected], ridge=ridge)
-        for x, chosen, rejected in zip(
-            *(part.split(max(1, AT_ONCE // size)) for part in parts), strict=True
+        fit_bradley_terry(features[x, first] - features[x, second], shares, ridge, counts)
+        for x, first, second, counts, shares in zip(
+            *(part.split(side_by_side) for part in pairs), strict=True
         )
     ]
     return torch.cat(weights).reshape(*comparisons.prompts.shape[:-1], -1)
