@@ -25,6 +25,7 @@ from rl_helpers.validation import require, require_at_least, require_finite, req
 
 MOST_STEPS = 60  # of Newton's method; where there is a maximum it takes about ten
 CLOSE = 1e-6  # last change of any margin; the next would be about its square
+SEEDS_AT_ONCE = 2  # when all responses are listed
 AT_ONCE = 2**21  # numbers in the differences of experiments that are fitted side by side
 
 
@@ -351,6 +352,11 @@ def rewards_everywhere(
 
     Prefixes grow by one word at a time, all of a length together, each read once; each is ended.
     """
+    few = model.theta.split(SEEDS_AT_ONCE)  # more would keep more keys and values than a cache holds
+    return torch.cat([_listed(Transformer(theta, model.shape), language) for theta in few])
+
+
+def _listed(model: Transformer, language: Language) -> Float[Tensor, "seeds prompts responses"]:
     seeds, n, W = len(model.theta), len(language.prompts), language.end
     read = prompt_tokens(language, torch.arange(n)).expand(seeds, n, 1)
     words = torch.arange(W).unsqueeze(-1)
