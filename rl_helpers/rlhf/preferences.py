@@ -99,7 +99,7 @@ def judged(comparisons: Comparisons) -> Judged:
         won = torch.bincount(at, (chosen == low).to(torch.float64))
         x, low, high = pairs // base**2, pairs // base % base, pairs % base
         rows.append((x, low, high, counts, won / counts))
-    parts = (pad_sequence(part, batch_first=True) for part in zip(*rows, strict=True))
+    parts = (pad_sequence(list(part), batch_first=True) for part in zip(*rows, strict=True))
     return Judged(*parts)
 
 
@@ -107,7 +107,7 @@ def require_compared(comparisons: Comparisons) -> None:
     """Raise `ValueError` if a response is compared with itself: that says nothing about any reward."""
     equal = (comparisons.chosen == comparisons.rejected).flatten()
     require(
-        not bool(equal.any()), "comparisons", f"{int(equal.sum())} pairs of equal responses",
+        not bool(equal.any()), "comparisons", f"a response with itself in {int(equal.sum())} of {len(equal)}",
         "two different responses must be compared",
     )  # fmt: skip
 

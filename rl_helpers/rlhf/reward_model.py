@@ -25,7 +25,7 @@ from rl_helpers.validation import require, require_at_least, require_finite, req
 
 MOST_STEPS = 60  # of Newton's method; where there is a maximum it takes about ten
 CLOSE = 1e-6  # last change of any margin; the next would be about its square
-SEEDS_AT_ONCE = 2  # when all responses are listed
+SEEDS_AT_ONCE = 2  # when all responses are listed: their keys and values fill memory
 AT_ONCE = 2**21  # numbers in the differences of experiments that are fitted side by side
 
 
@@ -126,7 +126,9 @@ def fit_bradley_terry(
     if ridge == 0:
         spread = torch.linalg.eigvalsh(differences.mT @ (n.unsqueeze(-1) * differences))
         told = bool((spread[..., 0] > 1e-10 * spread[..., -1]).all())
-        require(told, "ridge", 0, "these comparisons do not tell all features apart: it must be positive")
+        require(
+            told, "ridge", 0, "these comparisons do not tell all features apart: make it positive"
+        )
     weights = differences.new_zeros(*differences.shape[:-2], differences.shape[-1])
     for _ in range(MOST_STEPS):
         p = (differences @ weights.unsqueeze(-1)).squeeze(-1).sigmoid()
@@ -352,7 +354,7 @@ def rewards_everywhere(
 
     Prefixes grow by one word at a time, all of a length together, each read once; each is ended.
     """
-    few = model.theta.split(SEEDS_AT_ONCE)  # more would keep more keys and values than a cache holds
+    few = model.theta.split(SEEDS_AT_ONCE)
     return torch.cat([_listed(Transformer(theta, model.shape), language) for theta in few])
 
 
