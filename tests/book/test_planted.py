@@ -395,6 +395,48 @@ HELPERS = [
         "y[0]",  # responses to the first prompt
         "rlhf/language-model-policy",
     ),
+    (
+        "rlhf/preferences.py",
+        "return (chosen - rejected).sigmoid()",
+        "return (rejected - chosen).sigmoid()",
+        "rlhf/reward-modeling",
+    ),
+    (
+        "rlhf/preferences.py",
+        "return -label * logsigmoid(margin) - (1 - label) * logsigmoid(-margin)",
+        "return (1 - 2 * label) * margin",
+        "rlhf/reward-modeling",
+    ),
+    (
+        "rlhf/reward_model.py",
+        "preference_loss(better - worse",
+        "preference_loss(worse - better",
+        "rlhf/reward-modeling",
+    ),
+    (
+        "rlhf/reward_model.py",
+        "at_end = x.shape[-1] + language",
+        "at_end = x.shape[-1] - 1 + language",
+        "rlhf/reward-modeling",
+    ),
+    (
+        "rlhf/reward_model.py",
+        " * m.sigmoid() * (-m).sigmoid()",
+        "",
+        "rlhf/reward-modeling",
+    ),
+    (
+        "rlhf/reward_model.py",
+        "off = centred(reward - truth, log_policy)",
+        "off = reward - truth",
+        "rlhf/reward-modeling",
+    ),
+    (
+        "rlhf/reward_model.py",
+        "(1 - (p**2).sum())",
+        "1",
+        "rlhf/reward-modeling",
+    ),
 ]
 
 
