@@ -105,11 +105,12 @@ def judged(comparisons: Comparisons) -> Judged:
 
 def require_compared(comparisons: Comparisons) -> None:
     """Raise `ValueError` if a response is compared with itself: that says nothing about any reward."""
-    equal = (comparisons.chosen == comparisons.rejected).flatten()
-    require(
-        not bool(equal.any()), "comparisons", f"a response with itself in {int(equal.sum())} of {len(equal)}",
-        "two different responses must be compared",
-    )  # fmt: skip
+    equal = comparisons.chosen == comparisons.rejected
+    if bool(equal.any()):
+        raise ValueError(
+            f"{int(equal.sum())} of {equal.numel()} comparisons are of a response with itself; "
+            "two different responses must be compared"
+        )
 
 
 def sample_pairs(

@@ -124,11 +124,7 @@ def fit_bradley_terry(
     require(bool((n >= 0).all()), "counts", "negative", "a comparison is made 0 times or more")
     penalty = ridge * torch.eye(differences.shape[-1], dtype=differences.dtype)
     if ridge == 0:
-        spread = torch.linalg.eigvalsh(differences.mT @ (n.unsqueeze(-1) * differences))
-        told = bool((spread[..., 0] > 1e-10 * spread[..., -1]).all())
-        require(
-            told, "ridge", 0, "these comparisons do not tell all features apart: make it positive"
-        )
+        require_told_apart(differences, n)
     weights = differences.new_zeros(*differences.shape[:-2], differences.shape[-1])
     for _ in range(MOST_STEPS):
         p = (differences @ weights.unsqueeze(-1)).squeeze(-1).sigmoid()
@@ -146,6 +142,16 @@ def fit_bradley_terry(
         f"ridge is {ridge:g}; some weights explain these comparisons without an error, and the "
         "loss falls for ever as they grow: it must be larger, or the comparisons more"
     )
+
+
+def require_told_apart(
+    differences: Float[Tensor, "*batch n features"], counts: Float[Tensor, "*batch n"]
+) -> None:
+    """Raise `ValueError` unless every change of the weights changes the margin of some comparison."""
+    spread = torch.linalg.eigvalsh(differences.mT @ (counts.unsqueeze(-1) * differences))
+    told = bool((spread[..., 0] > 1e-10 * spread[..., -1]).all())
+    wanted = "these comparisons do not tell all features apart: it must be positive"
+    require(told, "ridge", 0, wanted)
 
 
 def fit_linear_reward(

@@ -155,7 +155,7 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match=f"n is {n}; there are 5 comparisons"):
             c.first(n)
     same = c._replace(rejected=torch.where(torch.arange(5) < 2, c.chosen, c.rejected))
-    with pytest.raises(ValueError, match="a response with itself in 2 of 5"):
+    with pytest.raises(ValueError, match="2 of 5 comparisons are of a response with itself"):
         require_compared(same)
-    with pytest.raises(ValueError, match="a response with itself in 2 of 5"):
+    with pytest.raises(ValueError, match="2 of 5 comparisons are of a response with itself"):
         judged(Comparisons(*(part[None] for part in same)))

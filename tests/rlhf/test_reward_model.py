@@ -312,7 +312,7 @@ def test_bad_input(untyped: None) -> None:
         lambda: fit_linear_reward(butler_rules(), same),
         lambda: train_reward_model(RewardConfig(), butler, same),
     ):
-        with pytest.raises(ValueError, match="a response with itself in 3 of 3"):
+        with pytest.raises(ValueError, match="3 of 3 comparisons are of a response with itself"):
             fit()
     with pytest.raises(ValueError, match="prompts is"):
         transformer_reward(judge(), TINY, torch.tensor([[2]] * 3), torch.tensor([[0]] * 3))
