@@ -227,6 +227,11 @@ class TablePolicy:
         """Rows of each prompt."""
         return int(self.states.max()) + 1
 
+    @property
+    def n_parameters(self) -> int:
+        """Length P of a seed's vector of parameters."""
+        return len(self.language.prompts) * self.n_states * self.language.n_tokens
+
     def parameters(
         self, log_policy: Float[Tensor, "*seeds prompts choices tokens"]
     ) -> Float[Tensor, "*seeds P"]:
