@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rl_helpers.rlhf.fine_tuning import sft_loss
 from rl_helpers.rlhf.language_policy import log_policy_everywhere
 from rl_helpers.rlhf.preferences import Comparisons, preference_loss
-from rl_helpers.rlhf.toy_language import Language
+from rl_helpers.rlhf.toy_language import Language, sequence_log_probs
 from rl_helpers.rlhf.transformer import Shape, Transformer
 from rl_helpers.training.optim import Adam
 from rl_helpers.training.seeds import seed_generators
@@ -21,9 +20,11 @@ from rl_helpers.validation import require, require_at_least, require_positive, r
 
 
 def implicit_reward(
-    log_probs: Float[Tensor, "*batch"], log_reference: Float[Tensor, "*batch"], beta: float | Tensor
+    log_probs: Float[Tensor, "*batch"],
+    log_reference: Float[Tensor, "*batch"],
+    beta: float | Tensor,
 ) -> Float[Tensor, "*batch"]:
-    """r̂(x, y) = β log(π_θ(y|x) / π_ref(y|x)): the reward that a policy is optimal for, but for β log Z(x).
+    """r̂ = β log(π_θ/π_ref): the reward that a policy is best for, up to β log Z(x).
 
     Args:
         log_probs: log π_θ(y|x) of whole responses: the tokens' summed, the end token's among them.
@@ -65,11 +66,10 @@ def dpo_loss(
     >>> dpo_loss(*two, beta=0.5)
     tensor([0.5130])
     """
-    _require_labels(label)
-    margin = implicit_reward(chosen, reference_chosen, beta) - implicit_reward(
-        rejected, reference_rejected, beta
-    )
-    return preference_loss(margin, label)
+    require_labels(label)
+    better = implicit_reward(chosen, reference_chosen, beta)
+    worse = implicit_reward(rejected, reference_rejected, beta)
+    return preference_loss(better - worse, label)
 
 
 def ipo_loss(
@@ -92,12 +92,13 @@ def ipo_loss(
     Source: eq-ipo; Azar et al. (2024), equation 17, whose τ is c here.
     """
     require_positive(cost=cost)
-    _require_labels(label)
+    require_labels(label)
     h, goal = (chosen - reference_chosen) - (rejected - reference_rejected), 1 / (2 * cost)
     return label * (h - goal) ** 2 + (1 - label) * (h + goal) ** 2
 
 
-def _require_labels(label: float | Tensor) -> None:
+def require_labels(label: float | Tensor) -> None:
+    """Raise `ValueError` unless a label, or each of a tensor, is a share of judges."""
     if isinstance(label, Tensor):
         valid = bool(((label >= 0) & (label <= 1)).all())
         require(valid, "label", label.flatten().tolist()[:8], "allowed is 0 <= label <= 1")
@@ -131,7 +132,7 @@ def written_comparisons(language: Language, rows: Sequence[tuple[str, str, str]]
 
 def require_comparisons(language: Language, comparisons: Comparisons) -> None:
     """Raise `ValueError` unless prompts and responses are the language's, and no pair is equal."""
-    prompts, chosen, rejected = comparisons
+    _, chosen, rejected = comparisons
     sizes = (len(language.prompts), language.n_responses, language.n_responses)
     for name, numbers, n in zip(comparisons._fields, comparisons, sizes, strict=True):
         known = bool(((numbers >= 0) & (numbers < n)).all())
@@ -147,26 +148,6 @@ def require_comparisons(language: Language, comparisons: Comparisons) -> None:
 
 
 # -- Policies ----------------------------------------------------------------------------------
-
-
-class Policy(Protocol):
-    """What `train_dpo` trains: a rule that makes probabilities of each seed's parameters."""
-
-    @property
-    def language(self) -> Language: ...
-
-    def log_probs(
-        self,
-        theta: Float[Tensor, "seeds P"],
-        prompts: Int[Tensor, "seeds n"],
-        responses: Int[Tensor, "seeds n"],
-    ) -> Float[Tensor, "seeds n"]:
-        """log π_θ(y|x) of given responses: the tokens' summed, the end token's among them."""
-
-    def everywhere(
-        self, theta: Float[Tensor, "seeds P"]
-    ) -> Float[Tensor, "seeds prompts choices tokens"]:
-        """log π_θ(token|x, prefix) at every prefix, as the functions of `toy_language` take it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,13 +168,13 @@ class TransformerPolicy:
         prompts: Int[Tensor, "seeds n"],
         responses: Int[Tensor, "seeds n"],
     ) -> Float[Tensor, "seeds n"]:
-        """As `Policy` says."""
+        """log π_θ(y|x) of given responses: the tokens' summed, the end token's among them."""
         return -sft_loss(Transformer(theta, self.shape), self.language, prompts, responses)
 
     def everywhere(
         self, theta: Float[Tensor, "seeds P"]
     ) -> Float[Tensor, "seeds prompts choices tokens"]:
-        """As `Policy` says."""
+        """log π_θ(token|x, prefix) at every prefix, as the functions of `toy_language` take it."""
         return log_policy_everywhere(Transformer(theta, self.shape), self.language)
 
 
@@ -217,7 +198,9 @@ class TablePolicy:
 
     def __post_init__(self) -> None:
         n = self.language.n_choices
-        require(len(self.states) == n, "states", f"of {len(self.states)} prefixes", f"there are {n}")
+        require(
+            len(self.states) == n, "states", f"of {len(self.states)} prefixes", f"there are {n}"
+        )
         used = self.states.unique()
         counted = torch.equal(used, torch.arange(len(used)))
         require(counted, "states", used.tolist()[:8], "they count from 0 and leave none out")
@@ -252,7 +235,7 @@ class TablePolicy:
         prompts: Int[Tensor, "seeds n"],
         responses: Int[Tensor, "seeds n"],
     ) -> Float[Tensor, "seeds n"]:
-        """As `Policy` says."""
+        """log π_θ(y|x) of given responses: the tokens' summed, the end token's among them."""
         language = self.language
         rows = prompts.unsqueeze(-1) * self.n_states + self.states[language.prefixes[responses]]
         cells = rows * language.n_tokens + language.tokens[responses]  # [seeds, n, L]
@@ -262,13 +245,16 @@ class TablePolicy:
     def everywhere(
         self, theta: Float[Tensor, "seeds P"]
     ) -> Float[Tensor, "seeds prompts choices tokens"]:
-        """As `Policy` says."""
+        """log π_θ(token|x, prefix) at every prefix, as the functions of `toy_language` take it."""
         return self._table(theta)[:, :, self.states]
 
     def _table(self, theta: Tensor) -> Float[Tensor, "seeds prompts states tokens"]:
         language = self.language
         logits = theta.view(len(theta), len(language.prompts), self.n_states, language.n_tokens)
         return logits.log_softmax(-1)
+
+
+Policy = TransformerPolicy | TablePolicy
 
 
 def each_prefix(language: Language) -> Int[Tensor, " choices"]:
@@ -353,24 +339,121 @@ def train_dpo(
     require_comparisons(policy.language, comparisons)
     seeds, n = comparisons.prompts.shape
     generators = seed_generators(seed, seeds)
-    both = (comparisons.prompts.repeat(1, 2), torch.cat(comparisons[1:], dim=1))
-    reference = policy.log_probs(theta.detach(), *both).chunk(2, dim=1)
+    pairs = comparisons.prompts.repeat(1, 2), torch.cat(comparisons[1:], dim=1)
+    reference = policy.log_probs(theta.detach(), *pairs).chunk(2, dim=1)
     theta = theta.detach().clone().requires_grad_()
     optimizer = Adam([theta], eps=1e-8)
-    kept, losses, everything = {0: theta.detach().clone()}, [], torch.arange(n).expand(seeds, n)
+    kept, losses = {0: theta.detach().clone()}, []
+    at = torch.arange(n).expand(seeds, n)  # all of them, or else a batch
     for step in range(config.n_steps):
-        at = everything
         if config.batch < n:
-            drawn = [torch.randint(n, (config.batch,), generator=g) for g in generators]
-            at = torch.stack(drawn)
+            rows = [torch.randint(n, (config.batch,), generator=g) for g in generators]
+            at = torch.stack(rows)
         x, y, z, reference_y, reference_z = (
             part.gather(1, at) for part in (*comparisons, *reference)
         )
         both = policy.log_probs(theta, x.repeat(1, 2), torch.cat([y, z], dim=1))
-        batch_loss = loss(*both.chunk(2, dim=1), reference_y, reference_z).mean(1)
-        batch_loss.sum().backward()
+        new_y, new_z = both.chunk(2, dim=1)
+        mean = loss(new_y, new_z, reference_y, reference_z).mean(1)
+        mean.sum().backward()
         optimizer.step(config.learning_rate * (1 - step / config.n_steps))
-        losses.append(batch_loss.detach())
+        losses.append(mean.detach())
         if (step + 1) % config.keep_every == 0 or step + 1 == config.n_steps:
             kept[step + 1] = theta.detach().clone()
-    return DpoRun(torch.tensor(list(kept)), torch.stack(list(kept.values())), torch.stack(losses, 1))
+    path = torch.stack(list(kept.values()))
+    return DpoRun(torch.tensor(list(kept)), path, torch.stack(losses, dim=1))
+
+
+# -- What training did --------------------------------------------------------------------------
+
+
+def listed(
+    policy: Policy, theta: Float[Tensor, "seeds P"]
+) -> Float[Tensor, "seeds prompts responses"]:
+    """log π_θ(y|x) of every response, in float64."""
+    return sequence_log_probs(policy.language, policy.everywhere(theta).double())
+
+
+def log_ratios(
+    policy: Policy,
+    theta: Float[Tensor, "seeds P"],
+    reference: Float[Tensor, " P"],
+    comparisons: Comparisons,
+) -> tuple[Float[Tensor, "seeds n"], Float[Tensor, "seeds n"]]:
+    """log(π_θ/π_ref) of the chosen and of the rejected responses of each seed.
+
+    Args:
+        policy: what the parameters mean.
+        theta: each seed's parameters.
+        reference: those of the reference, one for all seeds.
+        comparisons: of each seed [seeds, n].
+    """
+    then, x = reference.expand(len(theta), -1), comparisons.prompts
+    y, z = (
+        policy.log_probs(theta, x, side) - policy.log_probs(then, x, side)
+        for side in (comparisons.chosen, comparisons.rejected)
+    )
+    return y, z
+
+
+def response_kinds(
+    language: Language, comparisons: Comparisons
+) -> dict[str, Bool[Tensor, "seeds prompts responses"]]:
+    """Which responses were only ever chosen, only rejected, both, or never compared.
+
+    Args:
+        language: whose responses they are.
+        comparisons: of each seed [seeds, n].
+    """
+    seeds, prompts = torch.arange(len(comparisons.prompts)).unsqueeze(1), comparisons.prompts
+    won = torch.zeros(len(seeds), len(language.prompts), language.n_responses, dtype=torch.bool)
+    lost = torch.zeros_like(won)
+    won[seeds, prompts, comparisons.chosen] = True
+    lost[seeds, prompts, comparisons.rejected] = True
+    return {
+        "chosen": won & ~lost, "rejected": lost & ~won, "both": won & lost, "unseen": ~won & ~lost,
+    }  # fmt: skip
+
+
+def scores(
+    policy: Policy,
+    theta: Float[Tensor, " P"],
+    prompts: Int[Tensor, " n"],
+    responses: Int[Tensor, " n"],
+) -> Float[Tensor, "n P"]:
+    """∇log π_θ(y|x) of each response, all at the same parameters.
+
+    Args:
+        policy: what the parameters mean.
+        theta: the parameters.
+        prompts, responses: by their numbers.
+    """
+    copies = theta.detach().expand(len(prompts), -1).clone().requires_grad_()
+    log_probs = policy.log_probs(copies, prompts.unsqueeze(1), responses.unsqueeze(1))
+    return torch.autograd.grad(log_probs.sum(), copies)[0]
+
+
+def minimise(
+    loss: Callable[[Float[Tensor, " responses"]], Float[Tensor, ""]],
+    log_start: Float[Tensor, " responses"],
+) -> Float[Tensor, " responses"]:
+    """log π(y) of the policy, among all, at a minimum of a smooth loss: a quasi-Newton method (L-BFGS).
+
+    Args:
+        loss: of the log-probabilities of all responses to one prompt.
+        log_start: where the search begins.
+    """
+    logits = log_start.detach().clone().requires_grad_()
+    search = torch.optim.LBFGS(
+        [logits], max_iter=1_000, tolerance_grad=1e-11, tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        value = loss(logits.log_softmax(0))
+        value.backward()
+        return value
+
+    search.step(closure)  # type: ignore[arg-type]
+    return logits.detach().log_softmax(0)

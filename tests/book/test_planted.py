@@ -437,6 +437,36 @@ HELPERS = [
         "1",
         "rlhf/reward-modeling",
     ),
+    (
+        "rlhf/dpo.py",
+        "return beta * (log_probs - log_reference)",
+        "return beta * log_probs",
+        "rlhf/dpo",
+    ),
+    (
+        "rlhf/dpo.py",
+        "~language.live[responses], 0.0).sum(-1)",
+        "~language.live[responses], 0.0).mean(-1)",
+        "rlhf/dpo",
+    ),
+    (
+        "rlhf/dpo.py",
+        "preference_loss(better - worse, label)",
+        "preference_loss(worse - better, label)",
+        "rlhf/dpo",
+    ),
+    (
+        "rlhf/dpo.py",
+        "goal = (chosen - reference_chosen) - (rejected - reference_rejected), 1 / (2 * cost)",
+        "goal = (chosen - reference_chosen) - (rejected - reference_rejected), 1 / cost",
+        "rlhf/dpo",
+    ),
+    (
+        "rlhf/dpo.py",
+        "loss(new_y, new_z, reference_y, reference_z)",
+        "loss(new_y, new_z, new_y.detach(), new_z.detach())",
+        "rlhf/dpo",
+    ),
 ]
 
 
