@@ -455,5 +455,5 @@ def minimise(
         value.backward()
         return value
 
-    search.step(closure)  # type: ignore[arg-type]
+    search.step(closure)
     return logits.detach().log_softmax(0)
