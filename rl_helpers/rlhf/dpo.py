@@ -321,7 +321,7 @@ def train_dpo(
     loss: Loss,
     seed: int = 0,
 ) -> DpoRun:
-    """Train each seed's policy on its own comparisons; where it starts is its reference.
+    """Train each seed's policy on its own comparisons; it starts at its reference.
 
     Args:
         config: the settings.
