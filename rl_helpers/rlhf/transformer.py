@@ -1,8 +1,9 @@
 """A small causal transformer in plain torch, for many seeds at once; its parameters are one vector a seed.
 
-The architecture is GPT-2's: learned positions, in each block layer norm before attention and before
-a hidden layer four times as wide, and a layer norm at the end. Like `training.networks` it acts on
-each row of `theta` [seeds, P] alone, so sum the losses of all seeds and each has its own gradient.
+The architecture is GPT-2's, with the exact GELU, which is quicker: learned positions, in each block
+layer norm before attention and before a hidden layer four times as wide, and a layer norm at the
+end. Like `training.networks` it acts on each row of `theta` [seeds, P] alone, so sum the losses of
+all seeds and each has its own gradient.
 
 It reads tokens one after another: `extend` reads the next tokens of sequences whose earlier ones are
 in a cache of keys and values, so that a sampled sequence costs one pass, and all prefixes of a
@@ -228,7 +229,7 @@ class Transformer:
         seen = seen.transpose(2, 3).flatten(3)  # heads side by side
         x = x + self._affine(f"mix {layer}", seen)
         hidden = self._affine(f"up {layer}", self._norm(f"norm_2 {layer}", x))
-        hidden = gelu(hidden, approximate="tanh")  # [seeds, batch, T, 4 width]
+        hidden = gelu(hidden)  # [seeds, batch, T, 4 width]
         return x + self._affine(f"down {layer}", hidden), (k, v)
 
     def heads(

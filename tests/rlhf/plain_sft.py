@@ -9,8 +9,6 @@ prompts, a response to each prompt for each of them, and then each step's places
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -31,7 +29,7 @@ class PlainTransformer(nn.Module):
         self.position = nn.Embedding(shape.context, shape.width)
         block = nn.TransformerEncoderLayer(
             shape.width, shape.n_heads, 4 * shape.width, dropout=0.0, norm_first=True,
-            activation=functools.partial(F.gelu, approximate="tanh"), batch_first=True,
+            activation="gelu", batch_first=True,
         )  # fmt: skip
         self.blocks = nn.TransformerEncoder(block, shape.n_layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(shape.width)

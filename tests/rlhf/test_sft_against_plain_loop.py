@@ -117,7 +117,7 @@ MISTAKES = [
      'return x + self._affine(f"down {layer}", hidden)', 'return self._affine(f"down {layer}", hidden)',
      "SFT"),
     ("another curve in the hidden layer", "transformer.py",
-     'gelu(hidden, approximate="tanh")', "gelu(hidden).relu()", "SFT"),
+     'gelu(hidden)', "gelu(hidden).relu()", "SFT"),
     ("the first block twice", "transformer.py",
      "self.block(layer, x, past)", "self.block(0, x, past)", "two blocks"),
     ("biases left out", "transformer.py",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rl_helpers.planning_as_inference.soft_planning import soft_value_iteration
 from rl_helpers.rlhf.tilting import (
+    choice_process,
     favourites,
     kl,
     log_partition,
@@ -20,7 +21,6 @@ from rl_helpers.rlhf.tilting import (
     rlhf_objective,
     soft_token_values,
     tilt,
-    choice_process,
 )
 from rl_helpers.rlhf.toy_language import (
     Language,
