@@ -95,7 +95,7 @@ def fit_bradley_terry(
     ridge: float = 0.0,
     counts: Float[Tensor, "*batch n"] | float = 1.0,
 ) -> Float[Tensor, "*batch features"]:
-    """Weights that minimise the sum of `preference_loss`, and ridge/2 times their squares.
+    """Weights of least `preference_loss`, summed, and ridge/2 times their squares.
 
     By Newton's method, all experiments of a batch together. A step that changes no margin by more
     than d is shortened to log(1 + d)/d: along a step the loss's third derivative is at most d times
@@ -128,8 +128,9 @@ def fit_bradley_terry(
     weights = differences.new_zeros(*differences.shape[:-2], differences.shape[-1])
     for _ in range(MOST_STEPS):
         p = (differences @ weights.unsqueeze(-1)).squeeze(-1).sigmoid()
-        slope = ((n * (p - shares)).unsqueeze(-2) @ differences).squeeze(-2) + ridge * weights
-        curvature = differences.mT @ ((n * p * (1 - p)).unsqueeze(-1) * differences) + penalty
+        off, curve = n * (p - shares), n * p * (1 - p)
+        slope = (off.unsqueeze(-2) @ differences).squeeze(-2) + ridge * weights
+        curvature = differences.mT @ (curve.unsqueeze(-1) * differences) + penalty
         factor, failed = torch.linalg.cholesky_ex(curvature)
         if bool(failed.any()):
             break
@@ -139,8 +140,8 @@ def fit_bradley_terry(
         if float(d.max()) < CLOSE:
             return weights
     raise ValueError(
-        f"ridge is {ridge:g}; some weights explain these comparisons without an error, and the "
-        "loss falls for ever as they grow: it must be larger, or the comparisons more"
+        f"ridge is {ridge:g}; some weights explain these comparisons without an error, "
+        "and larger ones ever better: it must be larger, or the comparisons more"
     )
 
 
@@ -283,7 +284,7 @@ def transformer_reward(
     prompts: Int[Tensor, "seeds batch"],
     responses: Int[Tensor, "seeds batch"],
 ) -> Float[Tensor, "seeds batch"]:
-    """Rewards of given responses: the transformer's output at the end token, chosen or forced.
+    """Rewards of responses: the transformer's output at the end token, chosen or forced.
 
     Args:
         model: of all seeds, with the shape of `reward_shape`.
@@ -343,8 +344,8 @@ def train_reward_model(
     theta = initial_parameters(shape, generators)
     optimizer, n, losses = Adam([theta], eps=1e-8), comparisons.prompts.shape[1], []
     for step in range(config.n_steps):
-        at = torch.stack([torch.randint(n, (config.batch,), generator=g) for g in generators])
-        batch = Comparisons(*(part.gather(1, at) for part in comparisons))
+        places = [torch.randint(n, (config.batch,), generator=g) for g in generators]
+        batch = Comparisons(*(part.gather(1, torch.stack(places)) for part in comparisons))
         loss = comparison_loss(Transformer(theta, shape), language, batch).mean(1)
         loss.sum().backward()
         optimizer.step(config.learning_rate * (1 - step / config.n_steps))
