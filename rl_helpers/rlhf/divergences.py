@@ -20,7 +20,8 @@ def k1(log_ratio: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         log_ratio: log π_θ - log π_ref of samples of π_θ [...].
 
     Raises:
-        ValueError: a log-ratio that is not finite, as where the reference lacks support.
+        ValueError: a log-ratio that is not finite, as where the reference has no
+            support.
 
     Source: eq-kl-estimators, eq-kl-gradients; Schulman (2020).
     """
@@ -29,7 +30,7 @@ def k1(log_ratio: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 
 
 def k2(log_ratio: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """½ log²(π_θ/π_ref): its mean is near the KL divergence only if the policies are near.
+    """½ log²(π_θ/π_ref): its mean is near the KL divergence if the policies are near.
 
     As a loss its expected gradient is that of KL(π_θ || π_ref).
 
@@ -48,7 +49,7 @@ def k2(log_ratio: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 def k3(log_ratio: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """π_ref/π_θ - 1 + log(π_θ/π_ref): its mean is KL(π_θ || π_ref), and no sample is negative.
 
-    The mean needs π_θ > 0 wherever π_ref > 0: else that of π_ref/π_θ falls short of 1.
+    The mean needs π_θ > 0 wherever π_ref > 0: else that of π_ref/π_θ is less than 1.
     As a loss its expected gradient is that of KL(π_ref || π_θ).
 
     Args:

@@ -116,34 +116,39 @@ def token_rewards(
     reward: Float[Tensor, "*batch"],
     beta: float | Float[Tensor, "*#batch"],
 ) -> Float[Tensor, "*batch L"]:
-    """-β log(π_θ/π_ref) of every chosen token, and the reward of the response at the last of them.
+    """-β log(π_θ/π_ref) of every chosen token, and the reward at the last of them.
 
     Args:
         log_probs: log π_θ of the tokens, in nats [..., L].
         log_reference: log π_ref of the same tokens [..., L].
-        live: which tokens were chosen [..., L]; the last of them is the end token, unless that
-            was forced. Elsewhere the token reward is 0.
+        live: which tokens were chosen [..., L]; the last of them is the end token,
+            unless that was forced. Elsewhere the token reward is 0.
         reward: r(x, y) of the response [...].
         beta: price of a nat; positive.
 
     Raises:
-        ValueError: beta not positive, shapes that disagree, rewards that are not finite, a
-            response without a token, a token that the reference never says.
+        ValueError: beta not positive, shapes that disagree, rewards that are not
+            finite, a response without a token, a token that the reference never says.
 
     Source: eq-kl-reward; Ziegler et al. (2019), section 2.
 
     >>> policy, reference = torch.tensor([[0.5, 0.8, 0.9], [0.25, 0.5, 0.9]]).log()
-    >>> token_rewards(policy, reference, torch.tensor([True] * 3), torch.tensor(2.0), 0.5)
+    >>> live, reward = torch.tensor([True] * 3), torch.tensor(2.0)
+    >>> token_rewards(policy, reference, live, reward, 0.5)
     tensor([-0.3466, -0.2350,  2.0000])
     """
     require_positive(beta=beta)
     require_same_shape(log_probs=log_probs, log_reference=log_reference, live=live)
     require_same_shape(reward=reward, response=live[..., 0])
     require_finite(reward=reward)
-    require(bool(live[..., 0].all()), "live", "False at a first token", "a response has a token")
+    require(
+        bool(live[..., 0].all()), "live", "False at a first token",
+        "a response has a token",
+    )  # fmt: skip
     said = log_reference.isfinite() | ~live
     require(
-        bool(said.all()), "log_reference", f"not finite for {int((~said).sum())} tokens",
+        bool(said.all()), "log_reference",
+        f"not finite for {int((~said).sum())} tokens",
         "the reference must have support wherever the policy does",
     )  # fmt: skip
     price = beta.unsqueeze(-1) if isinstance(beta, Tensor) else beta
@@ -177,7 +182,8 @@ def adapted_beta(
 
     Source: Ziegler et al. (2019), section 2.2.
 
-    >>> adapted_beta(torch.tensor([1.0, 1.0, 1.0]), torch.tensor([0.1, 2.0, 2.2]), 2.0, 0.5)
+    >>> measured = torch.tensor([0.1, 2.0, 2.2])
+    >>> adapted_beta(torch.tensor([1.0, 1.0, 1.0]), measured, 2.0, 0.5)
     tensor([0.9000, 1.0000, 1.0500])
     """
     require_positive(beta=beta, target_kl=target_kl)
@@ -196,40 +202,42 @@ def train_rlhf_ppo(
     Args:
         config: the settings.
         language: what is spoken; prompts are all equally likely.
-        reference: of all seeds, with one output besides the logits, the value; where training
-            starts, and what the policy is kept close to.
-        reward: r(x, y) of all responses, shared [prompts, responses] or each seed's own.
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        reference: of all seeds, with one output besides the logits, the value; where
+            training starts, and what the policy is kept close to.
+        reward: r(x, y) of all responses, shared [prompts, responses] or each seed's.
+        seed: the experiment's seed; with the same number of threads the run repeats
+            bit for bit.
 
     Raises:
-        ValueError: settings that are not one for each seed, a reference without a value, rewards
-            of another shape or not finite.
+        ValueError: settings that are not one for each seed, a reference without a
+            value, rewards of another shape or not finite.
 
     Source: eq-kl-reward, eq-ppo-clip; Ziegler et al. (2019), Ouyang et al. (2022).
     """
     n_seeds = len(reference.theta)
-    _require_fit(language, reference, reward)
+    require_fit(language, reference, reward)
     generators, rewards = seed_generators(seed, n_seeds), reward.expand(n_seeds, -1, -1)
     beta, target, gain = per_seed(config, n_seeds)
     theta = reference.theta.detach().clone().requires_grad_()
-    optimizer, kept, seen = Adam([theta], eps=1e-8), [reference.theta.detach().clone()], []
+    optimizer, kept, seen = Adam([theta], eps=1e-8), [theta.detach().clone()], []
     for step in range(config.n_iterations):
         policy = Transformer(theta, reference.shape)
-        samples, kl, paid = respond(config, language, policy, reference, rewards, beta, generators)
-        seen.append((beta, kl, paid))
+        samples, drift, paid = respond(
+            config, language, policy, reference, rewards, beta, generators
+        )
+        seen.append((beta, drift, paid))
         for _ in range(config.n_epochs):
             for batch in minibatches(samples, config.n_minibatches, generators):
                 model = Transformer(theta, reference.shape)
                 actor, critic = rlhf_losses(model, language.end, batch, config.epsilon)
                 (actor + config.value_coefficient * critic).sum().backward()
                 optimizer.step(learning_rate(config, step))
-        beta = adapted_beta(beta, kl, target, gain)
+        beta = adapted_beta(beta, drift, target, gain)
         if (step + 1) % config.evaluate_every == 0:
             kept.append(theta.detach().clone())
     steps = config.evaluate_every * torch.arange(len(kept))
-    return RlhfRun(
-        steps, torch.stack(kept, 1), *(torch.stack(x, 1) for x in zip(*seen, strict=True))
-    )
+    betas, kls, rewards = (torch.stack(x, dim=1) for x in zip(*seen, strict=True))
+    return RlhfRun(steps, torch.stack(kept, dim=1), betas, kls, rewards)
 
 
 class Samples(NamedTuple):
@@ -268,35 +276,34 @@ def respond(
 
     Source: eq-kl-reward, eq-gae.
     """
-    n, end = len(language.prompts), language.end
-    x = torch.stack([torch.randint(n, (config.n_responses,), generator=g) for g in generators])
+    n, end, size = len(language.prompts), language.end, (config.n_responses,)
+    x = torch.stack([torch.randint(n, size, generator=g) for g in generators])
     prompts = prompt_tokens(language, x)
     y = sample(policy, prompts, language.max_words, end, generators)
     values = outputs_before(policy, prompts, y.tokens)[..., -1]
-    log_reference = token_log_probs(
-        outputs_before(reference, prompts, y.tokens), y.tokens, y.live, end
-    )
+    outputs = outputs_before(reference, prompts, y.tokens)
+    log_reference = token_log_probs(outputs, y.tokens, y.live, end)
     paid = rewards[torch.arange(len(x)).unsqueeze(1), x, language.number(y.tokens)]
-    charged = token_rewards(y.log_probs, log_reference, y.live, paid, beta.unsqueeze(1))
-    ended = last_token(y.live)
+    price, ended = beta.unsqueeze(1), last_token(y.live)
+    charged = token_rewards(y.log_probs, log_reference, y.live, paid, price)
     after = torch.cat([values, torch.zeros_like(values[..., :1])], dim=-1)
-    advantages = estimate_advantages(
-        charged, after, ended, torch.zeros_like(ended), 1.0, config.lambda_
-    )
-    kl = (y.log_probs - log_reference).sum(-1).mean(-1)
-    samples = Samples(prompts, y.tokens, y.live, y.log_probs, advantages, values + advantages)
-    return samples, kl, paid.mean(-1)
+    cut = torch.zeros_like(ended)
+    advantages = estimate_advantages(charged, after, ended, cut, 1.0, config.lambda_)
+    drift = (y.log_probs - log_reference).sum(-1).mean(-1)
+    targets = values + advantages
+    samples = Samples(prompts, y.tokens, y.live, y.log_probs, advantages, targets)
+    return samples, drift, paid.mean(-1)
 
 
 def rlhf_losses(
     model: Transformer, end: int, batch: Samples, epsilon: float
 ) -> tuple[Float[Tensor, " seeds"], Float[Tensor, " seeds"]]:
-    """PPO's loss of the policy and the value's, means over the chosen tokens of a minibatch.
+    """PPO's loss of the policy and of the value: means over the chosen tokens.
 
     Args:
         model: of all seeds, that learns.
         end: the end token.
-        batch: samples of the old policy.
+        batch: samples of the old policy, of a minibatch.
         epsilon: clip range of the ratio.
 
     Source: eq-ppo-clip, eq-critic-loss.
@@ -304,9 +311,9 @@ def rlhf_losses(
     outputs = outputs_before(model, batch.prompts, batch.tokens)
     log_probs = token_log_probs(outputs, batch.tokens, batch.live, end)
     ratio = importance_ratio(log_probs, batch.log_probs)
-    actor = masked_mean(-clipped_surrogate(ratio, batch.advantages, epsilon), batch.live)
-    critic = masked_mean(value_loss(outputs[..., -1], batch.targets), batch.live)
-    return actor, critic
+    gain = clipped_surrogate(ratio, batch.advantages, epsilon)
+    error = value_loss(outputs[..., -1], batch.targets)
+    return masked_mean(-gain, batch.live), masked_mean(error, batch.live)
 
 
 def minibatches(
@@ -345,7 +352,8 @@ def per_seed(
     return columns[0], columns[1], columns[2]
 
 
-def _require_fit(language: Language, reference: Transformer, reward: Tensor) -> None:
+def require_fit(language: Language, reference: Transformer, reward: Tensor) -> None:
+    """Raise `ValueError` unless the reference has a value, and the rewards are of the language."""
     n_outputs = reference.shape.n_outputs
     require(
         n_outputs == language.n_tokens + 1, "reference", f"a model with {n_outputs} outputs",
