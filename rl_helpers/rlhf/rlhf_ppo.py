@@ -63,7 +63,7 @@ class RlhfPPOConfig:
     kl_gain: float | tuple[float, ...] = 0.0
     epsilon: float = 0.1
     lambda_: float = 0.95
-    learning_rate: float = 5e-3
+    learning_rate: float = 4e-3
     last_learning_rate: float = 0.03
     value_coefficient: float = 0.1
     evaluate_every: int = 3

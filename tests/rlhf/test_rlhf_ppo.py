@@ -143,7 +143,7 @@ def test_learning_rate() -> None:
         n_iterations=3, evaluate_every=1, learning_rate=2.0, last_learning_rate=0.5
     )
     assert [learning_rate(config, k) for k in range(3)] == pytest.approx([2.0, 1.5, 1.0])
-    assert learning_rate(RlhfPPOConfig(n_iterations=1, evaluate_every=1), 0) == pytest.approx(5e-3)
+    assert learning_rate(RlhfPPOConfig(n_iterations=1, evaluate_every=1), 0) == pytest.approx(4e-3)
 
 
 def test_each_seed_has_its_own_settings() -> None:
