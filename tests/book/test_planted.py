@@ -467,6 +467,12 @@ HELPERS = [
         "loss(new_y, new_z, new_y.detach(), new_z.detach())",
         "rlhf/dpo",
     ),
+    (
+        "rlhf/preferences.py",
+        "chance = preference_probability(reward[prompts, one], reward[prompts, other])",
+        "chance = preference_probability(reward[prompts, other], reward[prompts, one])",
+        "rlhf/reward-hacking",
+    ),
 ]
 
 
