@@ -473,6 +473,48 @@ HELPERS = [
         "chance = preference_probability(reward[prompts, other], reward[prompts, one])",
         "rlhf/reward-hacking",
     ),
+    (
+        "rlhf/divergences.py",
+        "(-log_ratio).expm1() + log_ratio",
+        "log_ratio.expm1() - log_ratio",
+        "rlhf/rlhf-ppo",
+    ),
+    (
+        "rlhf/divergences.py",
+        "log_ratio**2 / 2",
+        "log_ratio**2",
+        "rlhf/rlhf-ppo",
+    ),
+    (
+        "rlhf/rlhf_ppo.py",
+        "-price * (log_probs - log_reference)",
+        "-price * (log_reference - log_probs)",
+        "rlhf/rlhf-ppo",
+    ),
+    (
+        "rlhf/rlhf_ppo.py",
+        "reward.unsqueeze(-1) * last_token(live)",
+        "reward.unsqueeze(-1) * live",
+        "rlhf/rlhf-ppo",
+    ),
+    (
+        "rlhf/rlhf_ppo.py",
+        "charges = torch.where(live, ",
+        "charges = torch.where(live & ~last_token(live), ",
+        "rlhf/rlhf-ppo",
+    ),
+    (
+        "rlhf/rlhf_ppo.py",
+        "outputs = outputs_before(reference, prompts",
+        "outputs = outputs_before(policy, prompts",
+        "rlhf/rlhf-ppo",
+    ),
+    (
+        "rlhf/rlhf_ppo.py",
+        "1 + gain * (kl",
+        "1 - gain * (kl",
+        "rlhf/rlhf-ppo",
+    ),
 ]
 
 
