@@ -204,6 +204,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     listing()
     whole_rlhf()
-    steps_beside_trl(
-        {"reward model": (book_reward, trl_reward), "DPO": (book_dpo, trl_dpo)}
-    )
+    steps_beside_trl({"reward model": (book_reward, trl_reward), "DPO": (book_dpo, trl_dpo)})
