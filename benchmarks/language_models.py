@@ -179,12 +179,16 @@ def listing() -> None:
 
 def whole_rlhf(n_seeds: int = 16, beta: float = 0.5) -> None:
     """RLHF with PPO from fine-tuned transformers: time, and distance from the best policy."""
-    sizes = {"width": 16, "n_values": 1}
+    sizes = {"width": 24, "n_values": 1}
     sft = fine_tuning.SftConfig(n_steps=150, learning_rate=6e-3, **sizes)
     start = fine_tuning.train_sft(sft, butler, butler_reference(), n_seeds, seed=1).model
     before = time.process_time()
     run = rlhf_ppo.train_rlhf_ppo(
-        rlhf_ppo.RlhfPPOConfig(beta=beta), butler, start, butler_reward().float(), seed=1
+        rlhf_ppo.RlhfPPOConfig(n_iterations=60, learning_rate=3e-3, beta=beta),
+        butler,
+        start,
+        butler_reward().float(),
+        seed=1,
     )
     seconds = (time.process_time() - before) / n_seeds
     with torch.no_grad():
