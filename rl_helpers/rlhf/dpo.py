@@ -27,7 +27,8 @@ def implicit_reward(
     """r̂ = β log(π_θ/π_ref): the reward that a policy is best for, up to β log Z(x).
 
     Args:
-        log_probs: log π_θ(y|x) of whole responses: the tokens' summed, the end token's among them.
+        log_probs: log π_θ(y|x) of whole responses: the tokens' summed, the end
+            token's among them.
         log_reference: log π_ref(y|x) of the same.
         beta: price of a nat, in units of reward; positive. A tensor is broadcast.
 
@@ -328,7 +329,8 @@ def train_dpo(
         policy: what the parameters mean.
         theta: the reference's parameters, and the first of the policy [seeds, P].
         comparisons: of each seed [seeds, n].
-        loss: of log π_θ and log π_ref of both responses, such as `partial(dpo_loss, beta=0.5)`.
+        loss: of log π_θ and log π_ref of both responses, such as
+            `partial(dpo_loss, beta=0.5)`.
         seed: the experiment's seed, of the batches.
 
     Raises:

@@ -118,7 +118,8 @@ def train_sft(
         language: what is spoken.
         log_reference: log-probabilities of the next token in the corpora.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; with one thread, on one machine, runs repeat exactly.
+        seed: the experiment's seed; with one thread, on one machine, runs repeat
+            exactly.
 
     Source: eq-sft.
     """

@@ -72,7 +72,8 @@ def sample(
     Args:
         model: of all seeds.
         prompts: their tokens [seeds, batch, P].
-        max_tokens: L, most tokens chosen, at least 1; what has not ended then is cut off.
+        max_tokens: L, most tokens chosen, at least 1; what has not ended then is cut
+            off.
         end: the end token.
         generators: one a seed.
 

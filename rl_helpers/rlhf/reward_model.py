@@ -109,9 +109,10 @@ def fit_bradley_terry(
         counts: how often each comparison was made, at least 0.
 
     Raises:
-        ValueError: differences that are not finite, labels outside 0 to 1, a negative ridge or count;
-            without a ridge: features that the comparisons cannot tell apart, or comparisons that some
-            weights explain without an error, so that larger ones always explain them better.
+        ValueError: differences that are not finite, labels outside 0 to 1, a negative
+            ridge or count; without a ridge: features that the comparisons cannot tell
+            apart, or comparisons that some weights explain without an error, so that
+            larger ones always explain them better.
 
     Source: eq-rm-loss, eq-rm-gradient; the step: Sun & Tran-Dinh (2019), theorem 2.
     """
@@ -284,7 +285,7 @@ def transformer_reward(
     prompts: Int[Tensor, "seeds batch"],
     responses: Int[Tensor, "seeds batch"],
 ) -> Float[Tensor, "seeds batch"]:
-    """Rewards of responses: the transformer's output at the end token, chosen or forced.
+    """Rewards of responses: the output at the end token, chosen or forced.
 
     Args:
         model: of all seeds, with the shape of `reward_shape`.
@@ -329,7 +330,8 @@ def train_reward_model(
         config: the settings.
         language: of the compared responses.
         comparisons: each seed's own [seeds, n].
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        seed: the experiment's seed; with the same number of threads the run repeats
+            bit for bit.
 
     Raises:
         ValueError: a response that is compared with itself.

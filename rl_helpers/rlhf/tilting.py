@@ -158,8 +158,9 @@ def soft_token_values(
         beta: price of a nat, in units of reward; positive.
 
     Returns:
-        V [..., choices], of which the first is β log Z(x), and Q [..., choices, tokens]: the V of the
-        prefix that a word leads to, or the reward of the response that a token completes.
+        V [..., choices], of which the first is β log Z(x), and Q [..., choices,
+        tokens]: the V of the prefix that a word leads to, or the reward of the response
+        that a token completes.
 
     Raises:
         ValueError: beta not positive, rewards not finite, arrays that do not fit the language.
@@ -210,7 +211,7 @@ def choice_process(language: Language, reward: Float[Tensor, " responses"]) -> M
     size = language.n_responses
     require(len(reward) == size, "reward", len(reward), f"{size} are needed for this language")
     paid = reward.numpy()
-    after = W * np.arange(n)[:, None] + 1 + np.arange(W)  # prefix n with word w behind it
+    after = W * np.arange(n)[:, None] + 1 + np.arange(W)  # prefix n, then word w
     P, R = np.zeros((n + 1, W + 1, n + 1)), np.zeros((n + 1, W + 1))
     P[np.arange(n)[:, None], np.arange(W), after.clip(max=n)] = 1
     P[:n, W, n] = P[n, :, n] = 1
