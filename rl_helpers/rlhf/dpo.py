@@ -55,15 +55,16 @@ def dpo_loss(
         chosen, rejected: log π_θ of the two responses, the tokens' summed.
         reference_chosen, reference_rejected: log π_ref of the same, without gradient.
         beta: as for `implicit_reward`.
-        label: p, share of judges who prefer the chosen one, 0 to 1; below 1 for all pairs alike it
-            is conservative DPO.
+        label: p, share of judges who prefer the chosen one, 0 to 1; below 1 for all
+            pairs alike it is conservative DPO.
 
     Raises:
         ValueError: beta not positive, a label outside [0, 1].
 
     Source: eq-dpo-loss; Rafailov et al. (2023), equation 7.
 
-    >>> two = [torch.tensor([x]) for x in (-3.3, -1.32, -3.5, -0.72)]  # log-ratios .2 and -.6
+    >>> numbers = -3.3, -1.32, -3.5, -0.72  # log-ratios .2 and -.6
+    >>> two = [torch.tensor([x]) for x in numbers]
     >>> dpo_loss(*two, beta=0.5)
     tensor([0.5130])
     """

@@ -97,10 +97,11 @@ def fit_bradley_terry(
 ) -> Float[Tensor, "*batch features"]:
     """Weights of least `preference_loss`, summed, and ridge/2 times their squares.
 
-    By Newton's method, all experiments of a batch together. A step that changes no margin by more
-    than d is shortened to log(1 + d)/d: along a step the loss's third derivative is at most d times
-    its second, so that it falls in every step. With a ridge the weights are the most probable ones
-    if each is drawn from a normal distribution of variance 1/ridge beforehand.
+    By Newton's method, all experiments of a batch together. A step that changes no
+    margin by more than d is shortened to log(1 + d)/d: along a step the loss's third
+    derivative is at most d times its second, so that it falls in every step. With a
+    ridge the weights are the most probable ones if each is drawn from a normal
+    distribution of variance 1/ridge beforehand.
 
     Args:
         differences: features of the first response less those of the second, float64.
@@ -122,7 +123,8 @@ def fit_bradley_terry(
     require(bool(((shares >= 0) & (shares <= 1)).all()), "labels", "outside 0 to 1",
             "a label is the share of judges who prefer the first")  # fmt: skip
     n = torch.as_tensor(counts, dtype=differences.dtype).expand(differences.shape[:-1])
-    require(bool((n >= 0).all()), "counts", "negative", "a comparison is made 0 times or more")
+    allowed = "a comparison is made 0 times or more"
+    require(bool((n >= 0).all()), "counts", "negative", allowed)
     penalty = ridge * torch.eye(differences.shape[-1], dtype=differences.dtype)
     if ridge == 0:
         require_told_apart(differences, n)
@@ -347,7 +349,8 @@ def train_reward_model(
     optimizer, n, losses = Adam([theta], eps=1e-8), comparisons.prompts.shape[1], []
     for step in range(config.n_steps):
         places = [torch.randint(n, (config.batch,), generator=g) for g in generators]
-        batch = Comparisons(*(part.gather(1, torch.stack(places)) for part in comparisons))
+        at = torch.stack(places)
+        batch = Comparisons(*(part.gather(1, at) for part in comparisons))
         loss = comparison_loss(Transformer(theta, shape), language, batch).mean(1)
         loss.sum().backward()
         optimizer.step(config.learning_rate * (1 - step / config.n_steps))

@@ -149,7 +149,8 @@ def soft_token_values(
 ) -> tuple[Float[Tensor, "*batch choices"], Float[Tensor, "*batch choices tokens"]]:
     """Soft V and Q at every prefix: what it is worth to have said this much.
 
-    The tilted sequence policy, token by token, is log π_ref(token|x, prefix) + (Q - V)/β.
+    The tilted sequence policy, token by token, is
+    log π_ref(token|x, prefix) + (Q - V)/β.
 
     Args:
         language: whose tree of prefixes it is.
@@ -163,15 +164,18 @@ def soft_token_values(
         that a token completes.
 
     Raises:
-        ValueError: beta not positive, rewards not finite, arrays that do not fit the language.
+        ValueError: beta not positive, rewards not finite, arrays that do not fit the
+            language.
 
     Source: eq-token-tilt.
     """
     require_positive(beta=beta)
     require_finite(reward=reward.detach())
-    table, shape = tuple(log_reference.shape[-2:]), (language.n_choices, language.n_tokens)
+    table = tuple(log_reference.shape[-2:])
+    shape = language.n_choices, language.n_tokens
     n_responses = language.n_responses
-    require(table == shape, "log_reference", table, f"its last axes are {shape} for this language")
+    allowed = f"its last axes are {shape} for this language"
+    require(table == shape, "log_reference", table, allowed)
     require(
         reward.shape[-1] == n_responses, "reward", tuple(reward.shape),
         f"its last axis is {n_responses} for this language",
@@ -192,7 +196,7 @@ def soft_token_values(
 def choice_process(language: Language, reward: Float[Tensor, " responses"]) -> MDP:
     """Answering a prompt as a decision process: prefixes are states, tokens actions.
 
-    The last state is the end, where nothing happens any more. The discount is the largest number
+    The last state is the end, where nothing happens any more. The discount is a number
     below 1 that matters little: 1 - 1e-12.
 
     Args:
@@ -200,7 +204,8 @@ def choice_process(language: Language, reward: Float[Tensor, " responses"]) -> M
         reward: of each response, paid by the token that completes it.
 
     Returns:
-        A process of n_choices + 1 states and n_tokens actions, which starts at the empty prefix.
+        A process of n_choices + 1 states and n_tokens actions, which starts at the
+        empty prefix.
 
     Raises:
         ValueError: rewards that do not fit the language.
@@ -209,7 +214,8 @@ def choice_process(language: Language, reward: Float[Tensor, " responses"]) -> M
     """
     n, W = language.n_choices, language.end
     size = language.n_responses
-    require(len(reward) == size, "reward", len(reward), f"{size} are needed for this language")
+    allowed = f"{size} are needed for this language"
+    require(len(reward) == size, "reward", len(reward), allowed)
     paid = reward.numpy()
     after = W * np.arange(n)[:, None] + 1 + np.arange(W)  # prefix n, then word w
     P, R = np.zeros((n + 1, W + 1, n + 1)), np.zeros((n + 1, W + 1))

@@ -225,7 +225,7 @@ class Transformer:
         q, k, v = self.heads(layer, x)  # each [seeds, batch, heads, T, width / heads]
         if past is not None:
             k, v = torch.cat([past[0], k], dim=-2), torch.cat([past[1], v], dim=-2)
-        seen = attention(q, k) @ v  # for each head, a mean of what positions have to say
+        seen = attention(q, k) @ v  # for each head, a mean of what positions say
         seen = seen.transpose(2, 3).flatten(3)  # heads side by side
         x = x + self._affine(f"mix {layer}", seen)
         hidden = self._affine(f"up {layer}", self._norm(f"norm_2 {layer}", x))
