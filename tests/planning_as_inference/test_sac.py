@@ -142,6 +142,21 @@ def test_evaluations_take_the_median_action() -> None:
     np.testing.assert_allclose(evaluate(start, hills, 3), seen.rewards.sum(-1).mean(-1))
 
 
+def test_observations_become_single_precision() -> None:
+    """Whatever an environment returns: the networks are in single precision."""
+    start = nets()
+    states = start.observe(np.ones((2, 3)))
+    assert states.dtype == torch.float32
+    np.testing.assert_allclose(states[:, 0], np.tile([0.5, 0.2, 1], (2, 1)))
+
+
+def test_defaults_are_the_settings_that_the_page_compares_with_the_paper() -> None:
+    config = SACConfig()
+    assert (config.batch_size, config.random_steps, config.hidden) == (64, 300, (32, 32))
+    assert (config.gamma, config.learning_rate, config.tau) == (0.98, 3e-3, 0.01)
+    assert (config.total_steps, config.evaluate_every, config.capacity) == (4_000, 250, 100_000)
+
+
 # ---- Training -----------------------------------------------------------------------------------
 
 
