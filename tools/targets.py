@@ -101,6 +101,7 @@ def run(target: str) -> int:
             or module("benchmarks.messages")
             or module("benchmarks.cartpole", PYTHONPATH=peers)
             or module("benchmarks.pendulum", PYTHONPATH=peers)
+            or module("benchmarks.language_models", PYTHONPATH=peers)
         )
     elif target in ("clean", "distclean"):
         clean(everything=target == "distclean")
