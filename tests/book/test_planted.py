@@ -468,9 +468,9 @@ HELPERS = [
         "rlhf/dpo",
     ),
     (
-        "rlhf/preferences.py",
-        "chance = preference_probability(reward[prompts, one], reward[prompts, other])",
-        "chance = preference_probability(reward[prompts, other], reward[prompts, one])",
+        "rlhf/tilting.py",
+        "return log_reference + reward / price",
+        "return log_reference + reward * price",
         "rlhf/reward-hacking",
     ),
     (
