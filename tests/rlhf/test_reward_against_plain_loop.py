@@ -139,6 +139,7 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("file", "right", "wrong"), [pytest.param(*rest, id=what) for what, *rest in MISTAKES]
 )
+@pytest.mark.site  # takes long
 def test_a_mistake_in_the_loop_is_noticed(
     untyped: None, monkeypatch: pytest.MonkeyPatch, file: str, right: str, wrong: str
 ) -> None:
