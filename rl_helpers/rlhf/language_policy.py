@@ -1,0 +1,149 @@
+"""A transformer as the policy of a token process: sample responses, score them, list them all.
+
+A prompt is a row of tokens, a response at most L of them. The first `end + 1` outputs of the
+transformer are the logits of the next token; others, such as a value, are left to their users.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rl_helpers.rlhf.toy_language import Language
+from rl_helpers.rlhf.transformer import Cache, Shape, Transformer
+from rl_helpers.training.seeds import gumbel_noise
+from rl_helpers.validation import require, require_at_least
+
+
+class Responses(NamedTuple):
+    """Sampled responses of each seed.
+
+    Args:
+        tokens: chosen tokens, the end token among them, and end tokens behind it [seeds, batch, L].
+        live: which of them were chosen [seeds, batch, L].
+        log_probs: log π(token|prompt, tokens before) of those; elsewhere 0 [seeds, batch, L].
+    """
+
+    tokens: Int[Tensor, "seeds batch L"]
+    live: Bool[Tensor, "seeds batch L"]
+    log_probs: Float[Tensor, "seeds batch L"]
+
+
+def language_shape(language: Language, n_values: int = 0, **sizes: int) -> Shape:
+    """Sizes of a transformer that speaks a language: it reads a prompt and the words behind it.
+
+    Tokens of words and the end are the language's own; the prompts' follow them (`prompt_tokens`).
+
+    Args:
+        language: the language.
+        n_values: outputs besides the logits.
+        sizes: width, n_heads, n_layers.
+    """
+    n_tokens = language.n_tokens
+    return Shape(
+        n_tokens + len(language.prompts), n_tokens + n_values, language.max_words + 1, **sizes
+    )
+
+
+def prompt_tokens(language: Language, prompts: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch 1"]:
+    """What a transformer reads as a prompt: one token.
+
+    Raises:
+        ValueError: a number that is no prompt of the language.
+    """
+    n = len(language.prompts)
+    known = bool(((prompts >= 0) & (prompts < n)).all())
+    require(known, "prompts", prompts.flatten().tolist()[:8], f"this language has 0 to {n - 1}")
+    return (language.n_tokens + prompts).unsqueeze(-1)
+
+
+@torch.no_grad()
+def sample(
+    model: Transformer,
+    prompts: Int[Tensor, "seeds batch P"],
+    max_tokens: int,
+    end: int,
+    generators: Sequence[torch.Generator],
+) -> Responses:
+    """One response to every prompt, token by token; each is read once (`Transformer.extend`).
+
+    Args:
+        model: of all seeds.
+        prompts: their tokens [seeds, batch, P].
+        max_tokens: L, most tokens that are chosen, at least 1; what has not ended then is cut off.
+        end: the end token.
+        generators: one a seed.
+
+    Raises:
+        ValueError: sequences longer than the transformer's context.
+    """
+    require_at_least(1, max_tokens=max_tokens)
+    seeds, batch = prompts.shape[:2]
+    live, read, cache = torch.ones(seeds, batch, dtype=torch.bool), prompts, Cache()
+    steps = []
+    for _ in range(max_tokens):
+        outputs, cache = model.extend(read, cache)
+        log_policy = outputs[:, :, -1, : end + 1].log_softmax(-1)
+        chosen = (log_policy + gumbel_noise(generators, log_policy.shape[1:])).argmax(-1)
+        token = torch.where(live, chosen, end)
+        log_prob = log_policy.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+        steps.append((token, live, log_prob * live))
+        live = live & (token != end)
+        read = token.unsqueeze(-1)
+    return Responses(*(torch.stack(step, dim=-1) for step in zip(*steps, strict=True)))
+
+
+def outputs_before(
+    model: Transformer, prompts: Int[Tensor, "seeds batch P"], tokens: Int[Tensor, "seeds batch L"]
+) -> Float[Tensor, "seeds batch L n_outputs"]:
+    """The transformer's outputs where each token of a response is chosen: one position earlier."""
+    read = torch.cat([prompts, tokens[..., :-1]], dim=-1)
+    return model(read)[:, :, prompts.shape[-1] - 1 :]
+
+
+def token_log_probs(
+    outputs: Float[Tensor, "*batch L n_outputs"],
+    tokens: Int[Tensor, "*batch L"],
+    live: Bool[Tensor, "*batch L"],
+    end: int,
+) -> Float[Tensor, "*batch L"]:
+    """log π(token|prompt, tokens before) of given tokens, 0 where nothing was chosen.
+
+    Args:
+        outputs: as of `outputs_before`.
+        tokens: tokens of responses.
+        live: which of them were chosen.
+        end: the end token.
+    """
+    log_policy = outputs[..., : end + 1].log_softmax(-1)
+    chosen = log_policy.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return chosen.masked_fill(~live, 0.0)
+
+
+def outputs_everywhere(
+    model: Transformer, language: Language
+) -> Float[Tensor, "seeds prompts choices n_outputs"]:
+    """The transformer's outputs at every prefix of every prompt: all that it could ever do.
+
+    Prefixes grow by one word at a time, all of a length together, each read once.
+    """
+    seeds, n, W = len(model.theta), len(language.prompts), language.end
+    read = prompt_tokens(language, torch.arange(n)).expand(seeds, n, 1)
+    cache, found = Cache(), []
+    words = torch.arange(W).unsqueeze(-1)
+    for length in range(language.max_words):
+        outputs, cache = model.extend(read, cache)
+        found.append(outputs.view(seeds, n, W**length, -1))
+        if length < language.max_words - 1:
+            cache = cache.repeat(W)
+            read = words.repeat(n * W**length, 1).expand(seeds, -1, 1)
+    return torch.cat(found, dim=2)
+
+
+def log_policy_everywhere(
+    model: Transformer, language: Language
+) -> Float[Tensor, "seeds prompts choices tokens"]:
+    """log π(token|x, prefix) at every prefix, as the functions of `toy_language` take it."""
+    return outputs_everywhere(model, language)[..., : language.n_tokens].log_softmax(-1)
