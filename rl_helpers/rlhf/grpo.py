@@ -161,7 +161,7 @@ def sequence_ratio(
     """
     require_same_shape(log_probs=log_probs, old_log_probs=old_log_probs, live=live)
     moved = (log_probs - old_log_probs.detach()).masked_fill(~live, 0.0)
-    return (moved.sum(-1, keepdim=True) / _lengths(live)).exp().expand_as(log_probs)
+    return (moved.sum(-1, keepdim=True) / _lengths(live, log_probs)).exp().expand_as(log_probs)
 
 
 def grpo_loss(
@@ -191,7 +191,7 @@ def grpo_loss(
     Source: eq-grpo-objective; Shao et al. (2024), equations 3 and 4.
     """
     require_same_shape(log_probs=log_probs, old_log_probs=old_log_probs, live=live)
-    lengths, A = _lengths(live), advantages.detach()
+    lengths, A = _lengths(live, log_probs), advantages.detach()
     if variant.ratio == "token":
         ratio = importance_ratio(log_probs.masked_fill(~live, 0.0), old_log_probs * live)
     else:
@@ -206,10 +206,10 @@ def grpo_loss(
     return -(gains * live * weights).sum((-2, -1))
 
 
-def _lengths(live: Bool[Tensor, "*batch L"]) -> Float[Tensor, "*batch 1"]:
+def _lengths(live: Bool[Tensor, "*batch L"], like: Tensor) -> Float[Tensor, "*batch 1"]:
     lengths = live.sum(-1, keepdim=True)
     require(bool((lengths > 0).all()), "live", "False throughout a response", "it has a token")
-    return lengths.to(torch.get_default_dtype())
+    return lengths.to(like.dtype)
 
 
 # The loop. --------------------------------------------------------------------------------------
@@ -232,8 +232,8 @@ class GrpoConfig:
     n_steps: int = 30
     n_prompts: int = 64
     group: int = 8
-    n_updates: int = 3
-    learning_rate: float = 1.5e-3
+    n_updates: int = 2
+    learning_rate: float = 2e-3
     variant: Variant = Variant()
     evaluate_every: int = 10
 
