@@ -175,9 +175,7 @@ def train_lesson(
         off = 1 + (draws[1] * (len(answers) - 1)).long()
         label = right[asked] + torch.where(draws[2] < config.wrong, off, 0)
         model = Transformer(theta, shape)
-        log_probs = answer_log_probs(
-            model, questions.prompts[asked], answers[label % len(answers)]
-        )
+        log_probs = answer_log_probs(model, questions.prompts[asked], answers[label % len(answers)])
         (-log_probs.sum(-1).mean(1)).sum().backward()
         optimizer.step(config.learning_rate * (1 - step / config.n_steps))
     return Transformer(theta.detach(), shape)

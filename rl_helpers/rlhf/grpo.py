@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rl_helpers.policy_gradients.losses import importance_ratio, value_loss
-from rl_helpers.rlhf.arithmetic import END, Questions
+from rl_helpers.rlhf.arithmetic import END, Questions, accuracy
 from rl_helpers.rlhf.divergences import k3
 from rl_helpers.rlhf.language_policy import Responses, token_log_probs
 from rl_helpers.rlhf.transformer import Cache, Transformer
@@ -27,7 +27,6 @@ from rl_helpers.validation import (
     require_positive,
     require_same_shape,
 )
-
 
 # Advantages. ------------------------------------------------------------------------------------
 
@@ -226,16 +225,16 @@ class GrpoConfig:
         n_updates: gradient steps on them.
         learning_rate: positive; constant.
         variant: the algorithm.
-        evaluate_every: steps between kept parameters.
+        evaluate_every: gradient steps between kept parameters.
     """
 
-    n_steps: int = 30
+    n_steps: int = 36
     n_prompts: int = 64
     group: int = 8
     n_updates: int = 2
     learning_rate: float = 2e-3
     variant: Variant = Variant()
-    evaluate_every: int = 10
+    evaluate_every: int = 8
 
     def __post_init__(self) -> None:
         require_at_least(
@@ -251,7 +250,7 @@ class GrpoRun:
     """What a run left.
 
     Args:
-        steps: after how many steps parameters were kept [k], 0 the first.
+        steps: after how many gradient steps parameters were kept [k], 0 the first.
         models: those transformers, each of all seeds.
         rewards: mean reward of each step's responses [seeds, steps].
         silent: share of each step's groups whose rewards are all equal [seeds, steps].
@@ -303,14 +302,14 @@ def train_grpo(
         asked = permutations(generators, len(questions))[:, : config.n_prompts]
         policy = Transformer(theta.detach(), reference.shape)
         groups = answer(policy, questions, asked, config.group, generators)
-        for _ in range(config.n_updates):
+        for update in range(step * config.n_updates, (step + 1) * config.n_updates):
             model = Transformer(theta, reference.shape)
             batch_loss(model, reference, groups, config.variant).sum().backward()
             optimizer.step(config.learning_rate)
-        mean, equal = groups.rewards.mean(-1), groups.rewards.std(-1, correction=0) == 0
-        seen.append((mean.mean(-1), equal.float().mean(-1)))
-        if (step + 1) % config.evaluate_every == 0:
-            kept.append(Transformer(theta.detach().clone(), reference.shape))
+            if (update + 1) % config.evaluate_every == 0:
+                kept.append(Transformer(theta.detach().clone(), reference.shape))
+        equal = groups.rewards.amax(-1) == groups.rewards.amin(-1)
+        seen.append((groups.rewards.mean((1, 2)), equal.float().mean(-1)))
     steps = config.evaluate_every * torch.arange(len(kept))
     return GrpoRun(steps, tuple(kept), *(torch.stack(x, dim=1) for x in zip(*seen, strict=True)))
 
@@ -382,9 +381,7 @@ def batch_loss(
         with torch.no_grad():
             said = group_outputs(reference, groups.prompts, groups.tokens)
         log_reference = token_log_probs(said, groups.tokens, groups.live, END)
-    policy = grpo_loss(
-        log_probs, groups.log_probs, groups.live, advantages, variant, log_reference
-    )
+    policy = grpo_loss(log_probs, groups.log_probs, groups.live, advantages, variant, log_reference)
     return (policy + fit / 2).mean(-1)
 
 
@@ -397,6 +394,15 @@ def group_outputs(
     later, _ = model.extend(tokens[..., :-1].flatten(1, 2), cache.repeat(G))
     start = first[:, :, None, -1:].expand(-1, -1, G, -1, -1)
     return torch.cat([start, later.unflatten(1, (-1, G))], dim=3)
+
+
+def accuracies(
+    run: GrpoRun, questions: Questions
+) -> tuple[Float[Tensor, "seeds k n"], Float[Tensor, "seeds k n"]]:
+    """`arithmetic.accuracy` of all kept transformers: sampled and greedy, of every question."""
+    found = [accuracy(model, questions) for model in run.models]
+    sampled, greedy = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
+    return sampled.double(), greedy.double()
 
 
 def _require_fit(config: GrpoConfig, questions: Questions, reference: Transformer) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rl_helpers.planning_as_inference.mirror_descent import forward_kl_step
+from rl_helpers.rlhf.divergences import k3
 from rl_helpers.rlhf.grpo import ADVANTAGES, Variant, grpo_loss
 from rl_helpers.rlhf.toy_language import Language, sequence_log_probs
 from rl_helpers.training.optim import Adam
@@ -95,6 +96,38 @@ def standardised_fixed_point(
         require(bool((spread > 0).all()), "reward", "the same for all", "rewards must differ")
         policy = grpo_fixed_point(language, log_reference, reward, beta * spread)
     return policy
+
+
+def expected_slope(
+    language: Language,
+    log_policy: Float[Tensor, "prompts choices tokens"],
+    log_reference: Float[Tensor, "prompts choices tokens"],
+    reward: Float[Tensor, "prompts responses"],
+    beta: float,
+    standardise: bool = False,
+) -> Float[Tensor, "prompts choices tokens"]:
+    """Expected gradient of GRPO's objective in all logits of a table: endless groups, tokens summed.
+
+    Every response pulls with its probability.
+
+    Args:
+        language: what is spoken.
+        log_policy: log π of the next token.
+        log_reference, reward: as for `grpo_fixed_point`.
+        beta: price of the k3 estimates in the loss, positive.
+        standardise: divide the advantages of each prompt by their standard deviation.
+
+    Source: eq-grpo-objective, at ratios of 1.
+    """
+    require_positive(beta=beta)
+    logits = log_policy.detach().clone().requires_grad_()
+    table, at = logits.log_softmax(-1), (slice(None), language.prefixes, language.tokens)
+    pi = sequence_log_probs(language, table).exp().detach()
+    A = reward - (pi * reward).sum(-1, keepdim=True)
+    if standardise:
+        A = A / (pi * A**2).sum(-1, keepdim=True).sqrt()
+    each = A.unsqueeze(-1) * table[at] - beta * k3(table[at] - log_reference[at])
+    return torch.autograd.grad((pi.unsqueeze(-1) * each * language.live).sum(), logits)[0]
 
 
 def train_tables(
