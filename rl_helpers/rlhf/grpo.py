@@ -198,6 +198,7 @@ def grpo_loss(
     gains = torch.minimum(ratio * A, ratio.clamp(1 - variant.low, 1 + variant.high) * A)
     if variant.beta > 0:
         require(log_reference is not None, "log_reference", None, "the price needs a reference")
+        assert log_reference is not None
         gains = gains - variant.beta * k3((log_probs - log_reference).masked_fill(~live, 0.0))
     G = live.shape[-2]
     weights = {"response": 1 / (G * lengths), "group": 1 / lengths.sum(-2, keepdim=True),

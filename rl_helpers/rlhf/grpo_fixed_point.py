@@ -167,10 +167,11 @@ def train_tables(
     require_at_least(0, charge=charge)
     require_positive(learning_rate=learning_rate)
     generators = seed_generators(seed, n_seeds)
-    theta = log_reference.expand(n_seeds, -1, -1, -1).clone().requires_grad_()
+    shape = (n_seeds, *log_reference.shape)
+    theta = log_reference.flatten().repeat(n_seeds, 1).requires_grad_()  # logits
     optimizer, n = Adam([theta], eps=1e-8), torch.arange(len(reward)).view(-1, 1)
     for step in range(n_steps):
-        log_policy = theta.log_softmax(-1)
+        log_policy = theta.view(shape).log_softmax(-1)
         chance = [torch.rand(len(reward), group, generator=g) for g in generators]
         y = draw(sequence_log_probs(language, log_policy.detach()), torch.stack(chance))
         at = (n.unsqueeze(-1), language.prefixes[y], language.tokens[y])
@@ -182,7 +183,7 @@ def train_tables(
         loss = grpo_loss(log_probs, log_probs.detach(), live, A, variant, log_ref)
         loss.sum().backward()
         optimizer.step(learning_rate * (1 - step / n_steps))
-    return theta.detach().log_softmax(-1)
+    return theta.detach().view(shape).log_softmax(-1)
 
 
 def draw(log_probs: Float[Tensor, "*batch n"], chance: Float[Tensor, "*batch k"]) -> Tensor:

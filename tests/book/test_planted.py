@@ -269,6 +269,42 @@ HELPERS = [
         "targets.add_(0 * tau *",
         "planning-as-inference/soft-actor-critic",
     ),
+    (
+        "rlhf/grpo.py",
+        "rewards - rewards.mean(-1, keepdim=True)",
+        "rewards - rewards.sum(-1, keepdim=True) / (G - 1)",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo.py",
+        "denominator: int = 0",
+        "denominator: int = 1",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo.py",
+        "log_probs.masked_fill(~live, 0.0), old_log_probs * live",
+        "log_probs.masked_fill(~live, 0.0), log_probs * live",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo.py",
+        "k3((log_probs - log_reference)",
+        "k3((log_reference - log_probs)",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo_fixed_point.py",
+        "scaled = (Q / price)",
+        "scaled = (Q * price)",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo_fixed_point.py",
+        "reward[n, y] - charge *",
+        "reward[n, y] + charge *",
+        "rlhf/grpo",
+    ),
 ]
 
 
