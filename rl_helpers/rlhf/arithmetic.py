@@ -170,12 +170,14 @@ def train_lesson(
     theta = first_parameters(shape, generators)
     optimizer = Adam([theta], eps=1e-8)
     for step in range(config.n_steps):
-        draws = torch.stack([torch.rand(3, config.batch, generator=g) for g in generators], dim=1)
+        rolls = [torch.rand(3, config.batch, generator=g) for g in generators]
+        draws = torch.stack(rolls, dim=1)
         asked = lesson[(draws[0] * len(lesson)).long()]  # [seeds, batch]
         off = 1 + (draws[1] * (len(answers) - 1)).long()
         label = right[asked] + torch.where(draws[2] < config.wrong, off, 0)
         model = Transformer(theta, shape)
-        log_probs = answer_log_probs(model, questions.prompts[asked], answers[label % len(answers)])
+        labels = answers[label % len(answers)]
+        log_probs = answer_log_probs(model, questions.prompts[asked], labels)
         (-log_probs.sum(-1).mean(1)).sum().backward()
         optimizer.step(config.learning_rate * (1 - step / config.n_steps))
     return Transformer(theta.detach(), shape)

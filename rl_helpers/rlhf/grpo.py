@@ -53,7 +53,8 @@ def standardised(
     away = centred(rewards)
     spread = rewards.std(-1, correction=denominator, keepdim=True)
     differ = rewards.amax(-1, keepdim=True) > rewards.amin(-1, keepdim=True)
-    return torch.where(differ, away / (spread + eps).clip(torch.finfo(spread.dtype).tiny), 0.0)
+    safe = torch.where(differ, spread + eps, 1.0)
+    return torch.where(differ, away / safe, 0.0)
 
 
 def centred(rewards: Float[Tensor, "*batch G"]) -> Float[Tensor, "*batch G"]:
@@ -171,7 +172,7 @@ def grpo_loss(
     variant: Variant,
     log_reference: Float[Tensor, "*batch G L"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Loss of each group: minus the clipped objective, and the price of the k3 estimates.
+    """Loss of each group: minus the clipped objective, plus the price of k3.
 
     Args:
         log_probs: log π_θ of the chosen tokens, in nats [..., G, L].
@@ -190,20 +191,24 @@ def grpo_loss(
     Source: eq-grpo-objective; Shao et al. (2024), equations 3 and 4.
     """
     require_same_shape(log_probs=log_probs, old_log_probs=old_log_probs, live=live)
-    lengths, A = _lengths(live, log_probs), advantages.detach()
+    lengths, A, G = _lengths(live, log_probs), advantages.detach(), live.shape[-2]
+    new, old = (x.masked_fill(~live, 0.0) for x in (log_probs, old_log_probs))
+    ratio = sequence_ratio(new, old, live)
     if variant.ratio == "token":
-        ratio = importance_ratio(log_probs.masked_fill(~live, 0.0), old_log_probs * live)
-    else:
-        ratio = sequence_ratio(log_probs, old_log_probs, live)
-    gains = torch.minimum(ratio * A, ratio.clamp(1 - variant.low, 1 + variant.high) * A)
+        ratio = importance_ratio(new, old)
+    clipped = ratio.clamp(1 - variant.low, 1 + variant.high)
+    gains = torch.minimum(ratio * A, clipped * A)
     if variant.beta > 0:
-        require(log_reference is not None, "log_reference", None, "the price needs a reference")
+        require(log_reference is not None, "log_reference", None, "a price needs it")
         assert log_reference is not None
-        gains = gains - variant.beta * k3((log_probs - log_reference).masked_fill(~live, 0.0))
-    G = live.shape[-2]
-    weights = {"response": 1 / (G * lengths), "group": 1 / lengths.sum(-2, keepdim=True),
-               "sum": torch.full_like(lengths, 1 / G)}[variant.weights]  # fmt: skip
-    return -(gains * live * weights).sum((-2, -1))
+        log_ratio = (log_probs - log_reference).masked_fill(~live, 0.0)
+        gains = gains - variant.beta * k3(log_ratio)
+    weights = {
+        "response": 1 / (G * lengths),
+        "group": 1 / lengths.sum(-2, keepdim=True),
+        "sum": torch.full_like(lengths, 1 / G),
+    }
+    return -(gains * live * weights[variant.weights]).sum((-2, -1))
 
 
 def _lengths(live: Bool[Tensor, "*batch L"], like: Tensor) -> Float[Tensor, "*batch 1"]:
@@ -282,7 +287,7 @@ class Groups(NamedTuple):
 def train_grpo(
     config: GrpoConfig, questions: Questions, reference: Transformer, seed: int = 0
 ) -> GrpoRun:
-    """Train each seed's reference model on questions, from whether its answers are right.
+    """Train each seed's reference model on questions with verified answers.
 
     Args:
         config: the settings.
@@ -312,7 +317,8 @@ def train_grpo(
         equal = groups.rewards.amax(-1) == groups.rewards.amin(-1)
         seen.append((groups.rewards.mean((1, 2)), equal.float().mean(-1)))
     steps = config.evaluate_every * torch.arange(len(kept))
-    return GrpoRun(steps, tuple(kept), *(torch.stack(x, dim=1) for x in zip(*seen, strict=True)))
+    rewards, silent = (torch.stack(x, dim=1) for x in zip(*seen, strict=True))
+    return GrpoRun(steps, tuple(kept), rewards, silent)
 
 
 def answer(
@@ -368,21 +374,24 @@ def sample_groups(
 def batch_loss(
     model: Transformer, reference: Transformer, groups: Groups, variant: Variant
 ) -> Float[Tensor, " seeds"]:
-    """Mean loss of each seed's groups; with a critic its value loss is added, with weight ½."""
+    """Mean loss of each seed's groups; a critic's loss is added with weight ½."""
     outputs = group_outputs(model, groups.prompts, groups.tokens)
     log_probs = token_log_probs(outputs, groups.tokens, groups.live, END)
     log_reference, fit = None, torch.zeros(())
     if variant.advantages == "critic":
-        values, rewards = outputs[..., -1], groups.rewards.unsqueeze(-1).expand_as(log_probs)
+        values = outputs[..., -1]
+        rewards = groups.rewards.unsqueeze(-1).expand_as(values)
         advantages = rewards - values.detach()
-        fit = (value_loss(values, rewards) * groups.live).sum((-2, -1)) / groups.live.sum((-2, -1))
+        errors = value_loss(values, rewards) * groups.live
+        fit = errors.sum((-2, -1)) / groups.live.sum((-2, -1))
     else:
         advantages = ADVANTAGES[variant.advantages](groups.rewards).unsqueeze(-1)
     if variant.beta > 0:
         with torch.no_grad():
             said = group_outputs(reference, groups.prompts, groups.tokens)
         log_reference = token_log_probs(said, groups.tokens, groups.live, END)
-    policy = grpo_loss(log_probs, groups.log_probs, groups.live, advantages, variant, log_reference)
+    fixed = groups.log_probs, groups.live, advantages
+    policy = grpo_loss(log_probs, *fixed, variant, log_reference)
     return (policy + fit / 2).mean(-1)
 
 

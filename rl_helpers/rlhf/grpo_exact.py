@@ -23,7 +23,9 @@ def group_coefficients(
     weights: Float[Tensor, " n"] | Callable[[Tensor], Tensor] | None = None,
     keep: Callable[[Tensor], Bool[Tensor, " groups"]] | None = None,
 ) -> Float[Tensor, " n"]:
-    """c(y) = E[(1/G) sum of the advantages of y in the group]: the expected step is Σ_y c(y) ∇log π(y).
+    """What responses are multiplied by on average: the step is Σ_y c(y) ∇log π(y).
+
+    c(y) is the mean of (1/G) times the sum of the advantages that y gets in a group.
 
     Args:
         log_probs: log π(y) of all responses [n].
@@ -49,8 +51,9 @@ def group_coefficients(
     chance = log_probs.detach()[groups].sum(1).exp()
     if keep is not None:
         chance = chance * keep(rewards[groups])
-        require(bool(chance.sum() > 0), "keep", "False for all groups", "some must be used")
-        chance = chance / chance.sum()
+        kept = float(chance.sum())
+        require(kept > 0, "keep", "False for all groups", "some must be used")
+        chance = chance / kept
     share = chance.unsqueeze(1) * advantages(rewards[groups]) / group
     if weights is not None:
         share = share * (weights(groups) if callable(weights) else weights[groups])

@@ -28,7 +28,7 @@ def grpo_fixed_point(
     reward: Float[Tensor, "*batch responses"],
     beta: float | Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch choices tokens"]:
-    """log π of the policy with π(a|s) = β π_ref(a|s) / (β + V(s) - Q(s, a)), from the last token on.
+    """log π with π(a|s) = β π_ref(a|s) / (β + V(s) - Q(s, a)), the last token first.
 
     V and Q are its own values: expected rewards, without charges.
 

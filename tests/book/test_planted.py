@@ -283,14 +283,14 @@ HELPERS = [
     ),
     (
         "rlhf/grpo.py",
-        "log_probs.masked_fill(~live, 0.0), old_log_probs * live",
-        "log_probs.masked_fill(~live, 0.0), log_probs * live",
+        "for x in (log_probs, old_log_probs)",
+        "for x in (log_probs, log_probs)",
         "rlhf/grpo",
     ),
     (
         "rlhf/grpo.py",
-        "k3((log_probs - log_reference)",
-        "k3((log_reference - log_probs)",
+        "(log_probs - log_reference)",
+        "(log_reference - log_probs)",
         "rlhf/grpo",
     ),
     (

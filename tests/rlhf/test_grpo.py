@@ -213,7 +213,7 @@ def loss(**changed: Tensor | None) -> Tensor:
         (lambda: Variant(beta=-0.1), "beta is -0.1"),
         (lambda: loss(old_log_probs=OLD[:1]), "old_log_probs has shape"),
         (lambda: loss(live=torch.zeros_like(LIVE)), "False throughout a response"),
-        (lambda: loss(variant=Variant(beta=0.1)), "the price needs a reference"),
+        (lambda: loss(variant=Variant(beta=0.1)), "a price needs it"),
         (lambda: sequence_ratio(NEW, OLD, torch.zeros_like(LIVE)), "False throughout"),
         (lambda: sequence_ratio(NEW, OLD[:1], LIVE), "old_log_probs has shape"),
         (lambda: GrpoConfig(group=1), "group is 1"),
