@@ -154,18 +154,19 @@ def train_lesson(
         config: the settings.
         questions: what is asked.
         n_seeds: number of seeds, trained in one batch.
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        seed: the experiment's seed; with the same number of threads the run repeats
+            bit for bit.
         taught: numbers of the questions of the lesson; by default all.
 
     Raises:
-        ValueError: no questions, or questions that do not exist; wrong labels where all answers
-            are the same.
+        ValueError: no questions, or questions that do not exist; wrong labels where
+            all answers are the same.
 
     Source: eq-sft.
     """
     lesson = torch.arange(len(questions)) if taught is None else torch.tensor(taught)
     _require_lesson(config, questions, lesson)
-    answers, right = questions.answers.unique(dim=0, return_inverse=True)  # [m, L], [n]
+    answers, right = questions.answers.unique(dim=0, return_inverse=True)  # [m, L]
     generators, shape = seed_generators(seed, n_seeds), _shape(config, questions)
     theta = first_parameters(shape, generators)
     optimizer = Adam([theta], eps=1e-8)

@@ -73,7 +73,7 @@ def centred(rewards: Float[Tensor, "*batch G"]) -> Float[Tensor, "*batch G"]:
     """
     require_finite(rewards=rewards.detach())
     G = rewards.shape[-1] if rewards.ndim else 0
-    require(G >= 2, "rewards", f"a group of {G}", "a group needs at least 2 responses to compare")
+    require(G >= 2, "rewards", f"a group of {G}", "at least 2 responses can be compared")
     return rewards - rewards.mean(-1, keepdim=True)
 
 
@@ -176,9 +176,9 @@ def grpo_loss(
 
     Args:
         log_probs: log π_θ of the chosen tokens, in nats [..., G, L].
-        old_log_probs: log π_old of the same tokens, of the policy that chose them; held fixed.
+        old_log_probs: log π_old of these tokens, of the policy that chose them; fixed.
         live: which tokens were chosen; others do not count.
-        advantages: of each response [..., G, 1], or of each token [..., G, L]; held fixed.
+        advantages: of each response [..., G, 1], or token [..., G, L]; held fixed.
         variant: which weights, ratio, clip range and price.
         log_reference: log π_ref of the same tokens; needed if there is a price.
 
@@ -186,7 +186,8 @@ def grpo_loss(
         One number a group [...].
 
     Raises:
-        ValueError: shapes that disagree, a response without a token, a price without a reference.
+        ValueError: shapes that disagree, a response without a token, a price without
+            a reference.
 
     Source: eq-grpo-objective; Shao et al. (2024), equations 3 and 4.
     """
@@ -292,8 +293,10 @@ def train_grpo(
     Args:
         config: the settings.
         questions: what is asked.
-        reference: of all seeds; where training starts, and what a price keeps the policy close to.
-        seed: the experiment's seed; with the same number of threads the run repeats bit for bit.
+        reference: of all seeds; where training starts, and what a price keeps the
+            policy close to.
+        seed: the experiment's seed; with the same number of threads the run repeats
+            bit for bit.
 
     Raises:
         ValueError: more prompts than questions, a critic without a value.

@@ -32,21 +32,23 @@ def group_coefficients(
         rewards: of all responses [n].
         group: G, at least 2.
         advantages: from rewards of groups [groups, G] to advantages of that shape.
-        weights: what each response's advantage is multiplied by [n], or a function of the numbers
-            of the responses [groups, G]; 1 by default.
-        keep: from rewards of groups to which of them are used; the others are drawn again.
+        weights: what each response's advantage is multiplied by [n], or a function of
+            the numbers of the responses [groups, G]; 1 by default.
+        keep: from rewards of groups to which of them are used; others are drawn again.
 
     Raises:
-        ValueError: a group below 2, shapes that disagree, rewards not finite, more groups than can
-            be listed, none that is kept.
+        ValueError: a group below 2, shapes that disagree, rewards not finite, more
+            groups than can be listed, none that is kept.
 
-    Source: eq-grpo-group-bias, eq-rloo, eq-grpo-std, eq-grpo-length, eq-dynamic-sampling.
+    Source: eq-grpo-group-bias, eq-rloo, eq-grpo-std, eq-grpo-length,
+    eq-dynamic-sampling.
     """
     require_at_least(2, group=group)
     require_same_shape(rewards=rewards, log_probs=log_probs)
     require_finite(rewards=rewards)
     n = len(rewards)
-    require(n**group <= MOST_GROUPS, "group", group, f"{n}^{group} groups are too many to list")
+    too_many = f"{n}^{group} groups are too many to list"
+    require(n**group <= MOST_GROUPS, "group", group, too_many)
     groups = torch.cartesian_prod(*[torch.arange(n)] * group)
     chance = log_probs.detach()[groups].sum(1).exp()
     if keep is not None:

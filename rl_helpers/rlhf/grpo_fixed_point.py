@@ -36,9 +36,9 @@ def grpo_fixed_point(
         language: what is spoken.
         log_reference: log π_ref of the next token; all finite.
         reward: of each response.
-        beta: price of the k3 estimates, in units of reward, positive; a tensor gives each prompt
-            its own. If the advantage is r_i less the mean of all G rewards, which is smaller by the
-            factor 1 - 1/G, give β G/(G - 1).
+        beta: price of the k3 estimates, in units of reward, positive; a tensor gives
+            each prompt its own. If the advantage is r_i less the mean of all G rewards,
+            which is smaller by the factor 1 - 1/G, give β G/(G - 1).
 
     Raises:
         ValueError: beta not positive, rewards not finite, a reference without support.
@@ -152,7 +152,7 @@ def train_tables(
         reward: of each response.
         group: responses to each prompt in each step, at least 2.
         n_steps: number of steps, at least 1.
-        learning_rate: of Adam at the first step, positive; it falls to 0 in a straight line.
+        learning_rate: of Adam at the first step, positive; it falls to 0 linearly.
         charge: price of log π/π_ref of the response *in its reward*, at least 0.
         n_seeds: number of seeds, trained in one batch.
         seed: the experiment's seed.
@@ -173,7 +173,8 @@ def train_tables(
     for step in range(n_steps):
         log_policy = theta.view(shape).log_softmax(-1)
         chance = [torch.rand(len(reward), group, generator=g) for g in generators]
-        y = draw(sequence_log_probs(language, log_policy.detach()), torch.stack(chance))
+        all_probs = sequence_log_probs(language, log_policy.detach())
+        y = draw(all_probs, torch.stack(chance))
         at = (n.unsqueeze(-1), language.prefixes[y], language.tokens[y])
         live, log_ref = language.live[y], log_reference[at] * language.live[y]
         seeds = torch.arange(n_seeds).view(-1, 1, 1, 1)
