@@ -89,6 +89,13 @@ def require_distributions(**arguments: Any) -> None:
             raise ValueError(f"{row}{name} sums to {sums[worst]:.12g}; every row must sum to 1")
 
 
+def require_log_distributions(**arguments: Tensor) -> None:
+    """Raise `ValueError` unless the exponentials of every row sum to 1, to single precision."""
+    for name, rows in arguments.items():
+        off = float((rows.detach().exp().sum(-1) - 1).abs().max())
+        require(off < 1e-4, name, f"off by {off:.2g}", "probabilities must sum to 1")
+
+
 def finite_floats(name: str, value: Any) -> NDArray[np.float64]:
     """`value` as a float64 array, or `ValueError`: not numbers, NaN, infinite or none at all.
 

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rl_helpers.validation import (
-    require,
     require_at_least,
     require_finite,
+    require_log_distributions,
     require_same_shape,
 )
 
@@ -44,8 +44,7 @@ def best_of_n(
     require_at_least(1, n=n)
     require_finite(reward=reward.detach())
     require_same_shape(log_reference=log_reference, reward=reward)
-    off = float((log_reference.detach().exp().sum(-1) - 1).abs().max())
-    require(off < 1e-4, "log_reference", f"off by {off:.2g}", "probabilities must sum to 1")
+    require_log_distributions(log_reference=log_reference)
     r, order = reward.sort(dim=-1)
     p = log_reference.gather(-1, order).exp()
     start = torch.cat([torch.ones_like(r[..., :1]) > 0, r[..., 1:] != r[..., :-1]], dim=-1)

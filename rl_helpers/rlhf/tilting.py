@@ -12,8 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rl_helpers.mdp.process import MDP
-from rl_helpers.rlhf.toy_language import Language
-from rl_helpers.validation import require, require_finite, require_positive
+from rl_helpers.rlhf.toy_language import Language, choice_weights
+from rl_helpers.validation import (
+    require,
+    require_finite,
+    require_log_distributions,
+    require_positive,
+)
 
 
 def kl(
@@ -80,7 +85,7 @@ def rlhf_objective(
 
     Source: eq-rlhf-objective; for one prompt.
     """
-    _weights(log_reference, reward, beta)
+    _require_problem(log_reference, reward, beta)
     drift = kl(log_policy, log_reference)
     require(
         bool(drift.isfinite().all()), "log_reference", "-infinity for a response of the policy",
@@ -127,7 +132,7 @@ def favourites(
     >>> [(round(beta, 3), y) for beta, y in favourites(three.log(), torch.tensor([0.0, 1.0, 2.0]))]
     [(inf, 0), (1.443, 1), (0.91, 2)]
     """
-    _weights(log_reference, reward, 1.0)
+    _require_problem(log_reference, reward)
     likeliest = log_reference == log_reference.max()
     first = torch.where(likeliest, reward, -torch.inf).argmax()
     found = [(math.inf, int(first))]
@@ -233,18 +238,18 @@ def prefix_probs(
 
     Source: eq-kl-chain.
     """
-    response, position = language.live.nonzero().T
-    passing = log_probs.exp()[..., response]
-    reached = torch.zeros(*log_probs.shape[:-1], language.n_choices, dtype=log_probs.dtype)
-    return reached.index_add(-1, language.prefixes[response, position], passing)
+    return choice_weights(language, log_probs.exp()).sum(-1)
 
 
 def _weights(log_reference: Tensor, reward: Tensor, beta: float | Tensor) -> Tensor:
     """log(π_ref exp(r/β)) of all responses."""
-    require_positive(beta=beta)
-    require_finite(reward=reward.detach())
-    total = log_reference.detach().exp().sum(-1)
-    off = float((total - 1).abs().max())
-    require(off < 1e-4, "log_reference", f"off by {off:.2g}", "probabilities must sum to 1")
+    _require_problem(log_reference, reward, beta)
     price = beta.unsqueeze(-1) if isinstance(beta, Tensor) else beta
     return log_reference + reward / price
+
+
+def _require_problem(log_reference: Tensor, reward: Tensor, beta: float | Tensor = 1.0) -> None:
+    """Raise `ValueError` as `log_partition` says."""
+    require_positive(beta=beta)
+    require_finite(reward=reward.detach())
+    require_log_distributions(log_reference=log_reference)

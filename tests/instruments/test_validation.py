@@ -21,6 +21,7 @@ from rl_helpers.validation import (
     require_discount,
     require_distributions,
     require_finite,
+    require_log_distributions,
     require_positive,
     require_same_shape,
     require_steps,
@@ -44,6 +45,9 @@ ALLOWED: list[tuple[str, Call]] = [
     ("require_at_least", lambda: require_at_least(2, n=2, m=3, x=2.5)),
     ("require_unit", lambda: require_unit(gamma=0, lambda_=1, slip=0.5)),
     ("require_discount", lambda: require_discount(gamma=0, other=1 - 1e-12)),
+    ("require_log_distributions", lambda: require_log_distributions(
+        sure=torch.tensor([0.0, -math.inf]), rows=torch.tensor([[0.25, 0.75], [0.5, 0.50005]]).log()
+    )),
     ("require_positive", lambda: require_positive(
         rate=1e-300, norm=math.inf, each=(0.1, math.inf), column=torch.tensor([[0.1], [math.inf]])
     )),
@@ -80,6 +84,11 @@ REFUSED: list[tuple[str, Call, str]] = [
      "lambda_ is 1.5; allowed is 0 <= lambda_ <= 1"),
     ("require_unit", lambda: require_unit(slip=-0.1), "slip is -0.1; allowed is 0 <= slip <= 1"),
     ("require_unit", lambda: require_unit(slip=math.nan), "slip is nan; allowed is 0 <= slip <= 1"),
+    ("require_log_distributions", lambda: require_log_distributions(
+        a=torch.tensor([0.5, 0.5]).log(), b=torch.tensor([[0.5, 0.5], [0.5, 0.2]]).log()),
+     "b is off by 0.3; probabilities must sum to 1"),
+    ("require_log_distributions", lambda: require_log_distributions(b=torch.tensor([0.5, 0.7]).log()),
+     "b is off by 0.2; probabilities must sum to 1"),
     ("require_discount", lambda: require_discount(other=0.5, gamma=1),
      "gamma is 1; allowed is 0 <= gamma < 1"),
     ("require_discount", lambda: require_discount(gamma=-0.1),
