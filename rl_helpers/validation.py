@@ -25,10 +25,12 @@ def require_at_least(least: int | float, **arguments: int | float) -> None:
         require(value >= least, name, value, f"it must be at least {least}")
 
 
-def require_unit(**arguments: int | float) -> None:
-    """Raise `ValueError` if a number is outside [0, 1]."""
+def require_unit(**arguments: int | float | Tensor) -> None:
+    """Raise `ValueError` if a number, or one of a tensor, is outside [0, 1]."""
     for name, value in arguments.items():
-        require(0 <= value <= 1, name, value, f"allowed is 0 <= {name} <= 1")
+        inside = (value >= 0) & (value <= 1)
+        inside = inside.all() if isinstance(inside, Tensor) else inside
+        require(bool(inside), name, value, f"allowed is 0 <= {name} <= 1")
 
 
 def require_discount(**arguments: int | float) -> None:

@@ -68,7 +68,7 @@ def dpo_loss(
     >>> dpo_loss(*two, beta=0.5)
     tensor([0.5130])
     """
-    require_labels(label)
+    require_unit(label=label)
     better = implicit_reward(chosen, reference_chosen, beta)
     worse = implicit_reward(rejected, reference_rejected, beta)
     return preference_loss(better - worse, label)
@@ -94,18 +94,9 @@ def ipo_loss(
     Source: eq-ipo; Azar et al. (2024), equation 17, whose τ is c here.
     """
     require_positive(cost=cost)
-    require_labels(label)
+    require_unit(label=label)
     h, goal = (chosen - reference_chosen) - (rejected - reference_rejected), 1 / (2 * cost)
     return label * (h - goal) ** 2 + (1 - label) * (h + goal) ** 2
-
-
-def require_labels(label: float | Tensor) -> None:
-    """Raise `ValueError` unless a label, or each of a tensor, is a share of judges."""
-    if isinstance(label, Tensor):
-        valid = bool(((label >= 0) & (label <= 1)).all())
-        require(valid, "label", label.flatten().tolist()[:8], "allowed is 0 <= label <= 1")
-    else:
-        require_unit(label=label)
 
 
 # -- Comparisons -------------------------------------------------------------------------------

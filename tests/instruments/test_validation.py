@@ -44,6 +44,7 @@ ALLOWED: list[tuple[str, Call]] = [
     ("require", lambda: require(True, "x", 1, "anything goes")),
     ("require_at_least", lambda: require_at_least(2, n=2, m=3, x=2.5)),
     ("require_unit", lambda: require_unit(gamma=0, lambda_=1, slip=0.5)),
+    ("require_unit", lambda: require_unit(label=torch.tensor([[0.0], [1.0]]))),
     ("require_discount", lambda: require_discount(gamma=0, other=1 - 1e-12)),
     ("require_log_distributions", lambda: require_log_distributions(
         sure=torch.tensor([0.0, -math.inf]), rows=torch.tensor([[0.25, 0.75], [0.5, 0.50005]]).log()
@@ -82,6 +83,8 @@ REFUSED: list[tuple[str, Call, str]] = [
     ("require_at_least", lambda: require_at_least(0, x=math.nan), "x is nan; it must be at least 0"),
     ("require_unit", lambda: require_unit(gamma=0.5, lambda_=1.5),
      "lambda_ is 1.5; allowed is 0 <= lambda_ <= 1"),
+    ("require_unit", lambda: require_unit(label=torch.tensor([0.5, 1.5])),
+     "label is tensor([0.5000, 1.5000]); allowed is 0 <= label <= 1"),
     ("require_unit", lambda: require_unit(slip=-0.1), "slip is -0.1; allowed is 0 <= slip <= 1"),
     ("require_unit", lambda: require_unit(slip=math.nan), "slip is nan; allowed is 0 <= slip <= 1"),
     ("require_log_distributions", lambda: require_log_distributions(
