@@ -13,7 +13,7 @@ from rl_helpers.rlhf.preferences import Comparisons, preference_loss
 from rl_helpers.rlhf.toy_language import Language, sequence_log_probs
 from rl_helpers.rlhf.transformer import Shape, Transformer
 from rl_helpers.training.optim import Adam
-from rl_helpers.training.seeds import seed_generators
+from rl_helpers.training.seeds import draws, seed_generators
 from rl_helpers.validation import require, require_at_least, require_positive, require_unit
 
 # -- Losses ------------------------------------------------------------------------------------
@@ -341,8 +341,7 @@ def train_dpo(
     at = torch.arange(n).expand(seeds, n)  # all of them, or else a batch
     for step in range(config.n_steps):
         if config.batch < n:
-            rows = [torch.randint(n, (config.batch,), generator=g) for g in generators]
-            at = torch.stack(rows)
+            at = draws(generators, n, config.batch)
         x, y, z, reference_y, reference_z = (
             part.gather(1, at) for part in (*comparisons, *reference)
         )

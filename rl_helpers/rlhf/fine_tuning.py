@@ -16,7 +16,7 @@ from rl_helpers.rlhf.language_policy import (
 from rl_helpers.rlhf.toy_language import Language, sample_responses, sequence_log_probs
 from rl_helpers.rlhf.transformer import Shape, Transformer, initial_parameters
 from rl_helpers.training.optim import Adam
-from rl_helpers.training.seeds import seed_generators
+from rl_helpers.training.seeds import draws, seed_generators
 from rl_helpers.validation import require, require_at_least, require_positive
 
 
@@ -131,8 +131,7 @@ def train_sft(
     prompts, responses = sample_corpus(language, log_reference, n, generators)
     losses, kept = [], []
     for step in range(config.n_steps):
-        drawn = [torch.randint(n, (batch,), generator=g) for g in generators]
-        at = torch.stack(drawn)  # places in the corpus [seeds, batch]
+        at = draws(generators, n, batch)  # places in the corpus [seeds, batch]
         x, y = prompts.gather(1, at), responses.gather(1, at)  # [seeds, batch]
         loss = sft_loss(Transformer(theta, shape), language, x, y).mean(1)
         loss.sum().backward()  # each seed's loss has its own parameters

@@ -20,7 +20,7 @@ from rl_helpers.rlhf.preferences import (
 from rl_helpers.rlhf.toy_language import END, HABIT, TRUTH, Language, butler
 from rl_helpers.rlhf.transformer import Cache, Shape, Transformer, initial_parameters
 from rl_helpers.training.optim import Adam
-from rl_helpers.training.seeds import seed_generators
+from rl_helpers.training.seeds import draws, seed_generators
 from rl_helpers.validation import require, require_at_least, require_finite, require_positive
 
 MOST_STEPS = 60  # of Newton's method; where there is a maximum it takes about ten
@@ -348,8 +348,7 @@ def train_reward_model(
     theta = initial_parameters(shape, generators)
     optimizer, n, losses = Adam([theta], eps=1e-8), comparisons.prompts.shape[1], []
     for step in range(config.n_steps):
-        places = [torch.randint(n, (config.batch,), generator=g) for g in generators]
-        at = torch.stack(places)
+        at = draws(generators, n, config.batch)
         batch = Comparisons(*(part.gather(1, at) for part in comparisons))
         loss = comparison_loss(Transformer(theta, shape), language, batch).mean(1)
         loss.sum().backward()

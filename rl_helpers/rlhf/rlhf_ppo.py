@@ -21,7 +21,7 @@ from rl_helpers.rlhf.toy_language import Language
 from rl_helpers.rlhf.transformer import Transformer
 from rl_helpers.training.masks import masked_mean
 from rl_helpers.training.optim import Adam
-from rl_helpers.training.seeds import permutations, seed_generators
+from rl_helpers.training.seeds import draws, permutations, seed_generators
 from rl_helpers.validation import (
     require,
     require_at_least,
@@ -276,8 +276,8 @@ def respond(
 
     Source: eq-kl-reward, eq-gae.
     """
-    n, end, size = len(language.prompts), language.end, (config.n_responses,)
-    x = torch.stack([torch.randint(n, size, generator=g) for g in generators])
+    end = language.end
+    x = draws(generators, len(language.prompts), config.n_responses)
     prompts = prompt_tokens(language, x)
     y = sample(policy, prompts, language.max_words, end, generators)
     values = outputs_before(policy, prompts, y.tokens)[..., -1]

@@ -48,3 +48,8 @@ def gumbel_noise(
 def permutations(generators: Sequence[torch.Generator], n: int) -> Tensor:
     """A random order of 0 to n - 1 for each seed [seeds, n]."""
     return torch.stack([torch.randperm(n, generator=generator) for generator in generators])
+
+
+def draws(generators: Sequence[torch.Generator], n: int, size: int) -> Tensor:
+    """Numbers from 0 to n - 1 for each seed, drawn with replacement [seeds, size]."""
+    return torch.stack([torch.randint(n, (size,), generator=g) for g in generators])

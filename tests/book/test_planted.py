@@ -313,8 +313,8 @@ HELPERS = [
     ),
     (
         "rlhf/tilting.py",
-        "log_probs.exp()[..., response]",
-        "log_probs[..., response]",
+        "choice_weights(language, log_probs.exp())",
+        "choice_weights(language, log_probs)",
         "rlhf/kl-optimal-policy",
     ),
     (

@@ -175,12 +175,12 @@ MISTAKES = [
      "(1 + W * (length - 1) + last)", "(1 + W * (length - 1) + last.flip(0))", "shared rows"),
     ("the learning rate stays", "dpo.py", " * (1 - step / config.n_steps))", ")", "table"),
     ("batches of the first seed", "dpo.py",
-     "generator=g) for g in generators", "generator=generators[0]) for g in generators", "batches"),
+     "draws(generators, n", "draws([generators[0]] * seeds, n", "batches"),
     ("batches although all would fit", "dpo.py", "if config.batch < n:", "if True:", "table"),
     ("the loss summed over the batch", "dpo.py",
      "reference_z).mean(1)", "reference_z).sum(1)", "table"),
     ("the same batch in every step", "dpo.py",
-     "generator=g) for g in generators", "generator=torch.Generator()) for g in generators",
+     "draws(generators, n", "draws([torch.Generator() for _ in generators], n",
      "batches"),
 ]  # fmt: skip
 

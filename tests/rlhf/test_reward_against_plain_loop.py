@@ -127,7 +127,7 @@ MISTAKES = [
      "(1 - step / config.n_steps)", "(1 - (step + 1) / config.n_steps)"),
     ("PPO's epsilon for Adam", "reward_model.py", "eps=1e-8", "eps=1e-3"),
     ("every seed the first one's batches", "reward_model.py",
-     "generator=g) for g in generators]", "generator=g) for g in generators[:1] * len(generators)]"),
+     "draws(generators, n", "draws(generators[:1] * len(generators), n"),
     ("every seed the first one's comparisons", "reward_model.py",
      "part.gather(1, at)", "part[:1].expand_as(part).gather(1, at)"),
     ("the same end for all lengths in the list", "reward_model.py",

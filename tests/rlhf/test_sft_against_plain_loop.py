@@ -153,7 +153,7 @@ MISTAKES = [
      "y.gather(0, x.unsqueeze(0)).squeeze(0)", "y[0]", "SFT"),
     ("PPO's epsilon for Adam", "fine_tuning.py", "eps=1e-8", "eps=1e-5", "SFT"),
     ("every seed the first one's batches", "fine_tuning.py",
-     "generator=g) for g in generators]", "generator=g) for g in generators[:1] * len(generators)]",
+     "draws(generators, n", "draws(generators[:1] * len(generators), n",
      "SFT"),
 ]  # fmt: skip
 
