@@ -1,7 +1,7 @@
 """Proximal policy optimisation (PPO) with the clipped objective; all seeds in one batch."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,11 +25,12 @@ from rl_helpers.policy_gradients.losses import (
 )
 from rl_helpers.training.environments import Rollout, collect, make_environments
 from rl_helpers.training.masks import masked_mean, masked_variance, normalise_advantages
+from rl_helpers.training.minibatches import minibatches
 from rl_helpers.training.networks import ActorCritic, actor_critic
 from rl_helpers.training.optim import Adam, clip_gradients
 from rl_helpers.training.recorder import Recorder
 from rl_helpers.training.runs import Run
-from rl_helpers.training.seeds import permutations, seed_generators
+from rl_helpers.training.seeds import seed_generators
 from rl_helpers.validation import require, require_at_least, require_positive, require_unit
 
 
@@ -221,24 +222,6 @@ def old_samples(rollout: Rollout, nets: ActorCritic, gamma: float, lambda_: floa
     old_values = values[..., :-1].flatten(1)
     live = rollout.live.flatten(1)
     return Samples(states, actions, live, log_probs, old_values, advantages.flatten(1))
-
-
-def minibatches(
-    samples: Samples, n_minibatches: int, generators: Sequence[torch.Generator]
-) -> Iterator[Samples]:
-    """One pass over the samples of each seed, in a random order of its own.
-
-    Args:
-        samples: of a rollout.
-        n_minibatches: into how many parts of equal size.
-        generators: one a seed.
-    """
-    n_seeds, n = samples.actions.shape
-    order = permutations(generators, n)
-    rows = (order + n * torch.arange(n_seeds).unsqueeze(1)).flatten()
-    shuffled = [x.flatten(0, 1)[rows].view(x.shape) for x in samples]
-    parts = zip(*(x.split(n // n_minibatches, dim=1) for x in shuffled), strict=True)
-    return (Samples(*part) for part in parts)
 
 
 def ppo_losses(

@@ -1,7 +1,7 @@
 """RLHF with PPO: a transformer learns from rewards of whole responses; all seeds in one batch."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,8 +20,9 @@ from rl_helpers.rlhf.language_policy import (
 from rl_helpers.rlhf.toy_language import Language
 from rl_helpers.rlhf.transformer import Transformer
 from rl_helpers.training.masks import masked_mean
+from rl_helpers.training.minibatches import minibatches
 from rl_helpers.training.optim import Adam
-from rl_helpers.training.seeds import draws, permutations, seed_generators
+from rl_helpers.training.seeds import draws, seed_generators
 from rl_helpers.validation import (
     require,
     require_at_least,
@@ -314,17 +315,6 @@ def rlhf_losses(
     gain = clipped_surrogate(ratio, batch.advantages, epsilon)
     error = value_loss(outputs[..., -1], batch.targets)
     return masked_mean(-gain, batch.live), masked_mean(error, batch.live)
-
-
-def minibatches(
-    samples: Samples, n_minibatches: int, generators: Sequence[torch.Generator]
-) -> Iterator[Samples]:
-    """One pass over the responses of each seed, in a random order of its own."""
-    n_seeds, n = samples.tokens.shape[:2]
-    order = permutations(generators, n)
-    rows = torch.arange(n_seeds).unsqueeze(1)
-    for part in order.split(n // n_minibatches, dim=1):
-        yield Samples(*(x[rows, part] for x in samples))
 
 
 def learning_rate(config: RlhfPPOConfig, step: int) -> float:

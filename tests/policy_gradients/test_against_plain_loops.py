@@ -278,13 +278,12 @@ MISTAKES = [
      "for batch in minibatches(samples, config.n_minibatches, generators):",
      "for batch in (next(minibatches(samples, config.n_minibatches, generators))"
      " for _ in range(config.n_minibatches)):", "PPO"),
-    ("minibatches overlap", "policy_gradients/ppo.py",
-     "x.split(n // n_minibatches, dim=1) for x", "x.unfold(1, n // n_minibatches, 1).movedim(1, 0)[:"
-     "n_minibatches] if x.ndim == 2 else x.unfold(1, n // n_minibatches, 1).movedim(1, 0).mT[:"
-     "n_minibatches] for x", "PPO"),
-    ("all seeds learn from the first one's samples", "policy_gradients/ppo.py",
-     "(order + n * torch.arange(n_seeds).unsqueeze(1))", "order", "PPO"),
-    ("all seeds share one order", "policy_gradients/ppo.py",
+    ("minibatches overlap", "training/minibatches.py",
+     "order.split(n // n_minibatches, dim=1)",
+     "(order[:, k : k + n // n_minibatches] for k in range(n_minibatches))", "PPO"),
+    ("all seeds learn from the first one's samples", "training/minibatches.py",
+     "torch.arange(n_seeds)", "torch.zeros(n_seeds, dtype=torch.long)", "PPO"),
+    ("all seeds share one order", "training/minibatches.py",
      "order = permutations(generators, n)", "order = permutations(generators, n)[:1].expand(n_seeds, n)",
      "PPO"),
     ("advantages are not normalised", "policy_gradients/ppo.py",
