@@ -4,7 +4,7 @@ A prompt is a row of tokens, a response at most L of them. The first `end + 1` o
 transformer are the logits of the next token; others, such as a value, are left to their users.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -128,21 +128,33 @@ def token_log_probs(
 def outputs_everywhere(
     model: Transformer, language: Language
 ) -> Float[Tensor, "seeds prompts choices n_outputs"]:
-    """The transformer's outputs at every prefix of every prompt: all that it could ever do.
+    """The transformer's outputs at every prefix of every prompt: all that it could ever do."""
+    seeds, n = len(model.theta), len(language.prompts)
+    read = read_prefixes(model, language, language.max_words - 1)
+    return torch.cat([outputs.view(seeds, n, -1, outputs.shape[-1]) for outputs, _ in read], dim=2)
 
-    Prefixes grow by one word at a time, all of a length together, each read once.
+
+def read_prefixes(
+    model: Transformer, language: Language, longest: int
+) -> Iterator[tuple[Float[Tensor, "seeds batch 1 n_outputs"], Cache]]:
+    """Read all prefixes of every prompt, each once: they grow by one word at a time.
+
+    Args:
+        model: of all seeds.
+        language: whose prefixes are read.
+        longest: words of the longest prefixes.
+
+    Yields:
+        For each length from 0 the outputs behind its prefixes, those of a prompt side by side, and
+        the cache of what has been read.
     """
-    seeds, n, W = len(model.theta), len(language.prompts), language.end
-    read = prompt_tokens(language, torch.arange(n)).expand(seeds, n, 1)
-    cache, found = Cache(), []
-    words = torch.arange(W).unsqueeze(-1)
-    for length in range(language.max_words):
-        outputs, cache = model.extend(read, cache)
-        found.append(outputs.view(seeds, n, W**length, -1))
-        if length < language.max_words - 1:
-            cache = cache.repeat(W)
-            read = words.repeat(n * W**length, 1).expand(seeds, -1, 1)
-    return torch.cat(found, dim=2)
+    n, W, cache = len(language.prompts), language.end, Cache()
+    read, words = prompt_tokens(language, torch.arange(n)), torch.arange(W).unsqueeze(-1)
+    for length in range(longest + 1):
+        outputs, cache = model.extend(read.expand(len(model.theta), -1, 1), cache)
+        yield outputs, cache
+        if length < longest:
+            cache, read = cache.repeat(W), words.repeat(n * W**length, 1)
 
 
 def log_policy_everywhere(

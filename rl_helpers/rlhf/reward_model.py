@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rl_helpers.rlhf.language_policy import language_shape, prompt_tokens
+from rl_helpers.rlhf.language_policy import language_shape, prompt_tokens, read_prefixes
 from rl_helpers.rlhf.preferences import (
     Comparisons,
     judged,
@@ -18,7 +18,7 @@ from rl_helpers.rlhf.preferences import (
     require_compared,
 )
 from rl_helpers.rlhf.toy_language import END, HABIT, TRUTH, Language, butler
-from rl_helpers.rlhf.transformer import Cache, Shape, Transformer, initial_parameters
+from rl_helpers.rlhf.transformer import Shape, Transformer, initial_parameters
 from rl_helpers.training.optim import Adam
 from rl_helpers.training.seeds import draws, seed_generators
 from rl_helpers.validation import require, require_at_least, require_finite, require_positive
@@ -363,22 +363,16 @@ def rewards_everywhere(
 ) -> Float[Tensor, "seeds prompts responses"]:
     """The transformer's rewards of all responses to every prompt.
 
-    Prefixes grow by one word at a time, all of a length together, each read once; each is ended.
+    Each prefix is read once, and ended.
     """
     few = model.theta.split(SEEDS_AT_ONCE)
     return torch.cat([_listed(Transformer(theta, model.shape), language) for theta in few])
 
 
 def _listed(model: Transformer, language: Language) -> Float[Tensor, "seeds prompts responses"]:
-    seeds, n, W = len(model.theta), len(language.prompts), language.end
-    read = prompt_tokens(language, torch.arange(n)).expand(seeds, n, 1)
-    words = torch.arange(W).unsqueeze(-1)
-    cache, found = Cache(), []
-    for length in range(language.max_words + 1):
-        _, cache = model.extend(read, cache)
-        ended, _ = model.extend(torch.full_like(read, language.end), cache)
-        found.append(ended.view(seeds, n, W**length))
-        if length < language.max_words:
-            cache = cache.repeat(W)
-            read = words.repeat(n * W**length, 1).expand(seeds, -1, 1)
+    seeds, n, found = len(model.theta), len(language.prompts), []
+    for outputs, cache in read_prefixes(model, language, language.max_words):
+        end = torch.full(outputs.shape[:3], language.end)
+        ended, _ = model.extend(end, cache)
+        found.append(ended.view(seeds, n, -1))
     return torch.cat(found, dim=2)

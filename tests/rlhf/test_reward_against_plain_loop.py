@@ -131,8 +131,7 @@ MISTAKES = [
     ("every seed the first one's comparisons", "reward_model.py",
      "part.gather(1, at)", "part[:1].expand_as(part).gather(1, at)"),
     ("the same end for all lengths in the list", "reward_model.py",
-     "ended, _ = model.extend(torch.full_like(read, language.end), cache)",
-     "ended = _[:, :, -1:]"),
+     "ended, _ = model.extend(end, cache)", "ended = outputs[:, :, -1:]"),
 ]  # fmt: skip
 
 
