@@ -9,6 +9,11 @@ import pytest
 
 from tools import chromium
 
+# Before anything loads torch: its tensors are small here, and a second thread would only spin, and
+# take the core from the other process. A number that is set already stands.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
 # What a run does, the longest first, and how the path of a test tells: the first that fits.
 PHASES = {
     "pages in a browser": ("tests/book/test_browser.py",),

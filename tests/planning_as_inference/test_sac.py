@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -34,15 +33,6 @@ TINY = SACConfig(total_steps=80, random_steps=20, batch_size=10, hidden=(4,), ev
 
 def hills(n: int) -> gym.vector.VectorEnv:
     return SyncVectorEnv([Hill] * n, autoreset_mode=AutoresetMode.DISABLED)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The networks are small: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ---- Losses -------------------------------------------------------------------------------------

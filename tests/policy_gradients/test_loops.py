@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -34,14 +33,6 @@ PPO = PPOConfig(total_steps=1_024, evaluate_every=512)
 A2C = A2CConfig(total_steps=512, evaluate_every=256)
 REINFORCE = ReinforceConfig(total_steps=400, evaluate_every=200)
 CASES: list[Any] = [(train_ppo, PPO), (train_a2c, A2C), (train_reinforce, REINFORCE)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ---- On the page --------------------------------------------------------------------------------

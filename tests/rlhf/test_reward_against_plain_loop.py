@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -41,14 +40,6 @@ def judged() -> Comparisons:
     log_policy = sequence_log_probs(language, random_policy(language, 0, 2))
     reward = torch.randn(log_policy.shape, generator=torch.Generator().manual_seed(1)).double()
     return sample_experiments(log_policy, 2 * reward, 25, seed_generators(SEED + 1, N_SEEDS))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -48,14 +47,6 @@ def material() -> tuple[Tensor, Tensor]:
     theta = 0.7 * torch.randn(N_SEEDS, SHAPE.n_parameters, generator=generator)
     reward = torch.randn(N_SEEDS, 2, language.n_responses, generator=generator)
     return theta, 2 * reward
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def train(config: RlhfPPOConfig, n_seeds: int = N_SEEDS) -> RlhfRun:
