@@ -515,6 +515,42 @@ HELPERS = [
         "1 - gain * (kl",
         "rlhf/rlhf-ppo",
     ),
+    (
+        "rlhf/grpo.py",
+        "rewards - rewards.mean(-1, keepdim=True)",
+        "rewards - rewards.sum(-1, keepdim=True) / (G - 1)",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo.py",
+        "denominator: int = 0",
+        "denominator: int = 1",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo.py",
+        "for x in (log_probs, old_log_probs)",
+        "for x in (log_probs, log_probs)",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo.py",
+        "(log_probs - log_reference)",
+        "(log_reference - log_probs)",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo_fixed_point.py",
+        "scaled = (Q / price)",
+        "scaled = (Q * price)",
+        "rlhf/grpo",
+    ),
+    (
+        "rlhf/grpo_fixed_point.py",
+        "reward[n, y] - charge *",
+        "reward[n, y] + charge *",
+        "rlhf/grpo",
+    ),
 ]
 
 
