@@ -9,14 +9,14 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from rl_helpers.rlhf import dpo, fine_tuning, reward_model, rlhf_ppo
+from rl_helpers.rlhf import arithmetic, dpo, fine_tuning, grpo, reward_model, rlhf_ppo
 from rl_helpers.rlhf.language_policy import language_shape, log_policy_everywhere
 from rl_helpers.rlhf.preferences import sample_experiments
 from rl_helpers.rlhf.tilting import kl, tilt
@@ -32,6 +32,7 @@ from rl_helpers.training.seeds import seed_generators
 
 WIDTH, LAYERS, HEADS = 64, 2, 2
 PAIRS = 64  # comparisons of a step
+QUESTIONS, GROUP = 32, 8  # of a step of GRPO: 256 answers, of at most 3 tokens
 SHORT, LONG, ROUNDS = 20, 60, 3  # steps of the two runs, and turns
 SIZES = {"width": WIDTH, "n_layers": LAYERS, "n_heads": HEADS}
 LOG_REFERENCE = sequence_log_probs(butler, butler_reference())
@@ -57,18 +58,30 @@ def book_dpo(n_steps: int) -> None:
     )  # fmt: skip
 
 
+def book_grpo(n_steps: int, n_updates: int) -> None:
+    """Steps of GRPO on addition, `n_updates` of them with the same answers."""
+    questions = arithmetic.addition()
+    shape = questions.shape(**SIZES)
+    start = initial_parameters(shape, seed_generators(0, 1)).detach()
+    config = grpo.GrpoConfig(
+        n_steps=max(1, n_steps // n_updates), n_prompts=QUESTIONS, group=GROUP, n_updates=n_updates,
+        learning_rate=1e-3, evaluate_every=n_steps,
+    )  # fmt: skip
+    grpo.train_grpo(config, questions, Transformer(start, shape))
+
+
 # -- TRL ---------------------------------------------------------------------------------------
 
 
-def trl_parts() -> tuple[Any, Any]:
-    """A tokenizer of the butler's words and prompts, and the sizes of the transformer."""
+def trl_parts(signs: Sequence[str] = (*butler.words, END, *butler.prompts)) -> tuple[Any, Any]:
+    """A tokenizer of the butler's words and prompts, or of other signs, and the sizes of the transformer."""
     from datasets.fingerprint import Hasher
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, PreTrainedTokenizerFast
 
     # Otherwise data sets are named by a hash of the functions that made them, which it cannot take.
     Hasher.hash = classmethod(lambda cls, value: uuid.uuid4().hex)
-    words = ["<pad>", *butler.words, END, *butler.prompts]
+    words = ["<pad>", *signs]
     vocabulary = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>")
     tokenizer = Tokenizer(vocabulary)
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -134,6 +147,36 @@ def trl_dpo(n_steps: int) -> None:
             model=GPT2LMHeadModel(sizes), ref_model=GPT2LMHeadModel(sizes),
             args=DPOConfig(per_device_train_batch_size=PAIRS, max_length=8, beta=0.5, **settings),
             train_dataset=trl_comparisons(), processing_class=tokenizer,
+        ).train()  # fmt: skip
+
+
+def trl_grpo(n_steps: int, n_updates: int) -> None:
+    """Steps of GRPO on addition, answers generated as its trainer does by default."""
+    from datasets import Dataset
+    from transformers import GPT2LMHeadModel
+    from trl import GRPOConfig, GRPOTrainer
+
+    tokenizer, sizes = trl_parts(arithmetic.SIGNS)
+    questions = arithmetic.addition()
+    rows = [
+        {"prompt": " ".join(arithmetic.SIGNS[i] for i in prompt), "wanted": [i + 1 for i in answer]}
+        for prompt, answer in zip(
+            questions.prompts.tolist(), questions.answers.tolist(), strict=True
+        )
+    ]
+
+    def right(completion_ids: list[list[int]], wanted: list[list[int]], **_: Any) -> list[float]:
+        return [float(said == answer) for said, answer in zip(completion_ids, wanted, strict=True)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        GRPOTrainer(
+            model=GPT2LMHeadModel(sizes), reward_funcs=right, train_dataset=Dataset.from_list(rows),
+            args=GRPOConfig(
+                per_device_train_batch_size=QUESTIONS * GROUP, num_generations=GROUP, beta=0.0,
+                max_completion_length=questions.max_tokens, loss_type="grpo",
+                num_iterations=n_updates, **trl_settings(n_steps, folder),
+            ),
+            processing_class=tokenizer,
         ).train()  # fmt: skip
 
 
@@ -204,6 +247,22 @@ def whole_rlhf(n_seeds: int = 16, beta: float = 0.5) -> None:
     )
 
 
+def whole_grpo(n_seeds: int = 8) -> None:
+    """GRPO on addition, from transformers whose labels were often wrong: time, and accuracies."""
+    questions = arithmetic.addition(7)
+    lesson = arithmetic.LessonConfig(n_steps=260, wrong=0.3)
+    start = arithmetic.train_lesson(lesson, questions, n_seeds, seed=1)
+    before = time.process_time()
+    run = grpo.train_grpo(grpo.GrpoConfig(n_steps=16, evaluate_every=2), questions, start, seed=1)
+    seconds = (time.process_time() - before) / n_seeds
+    sampled = grpo.accuracies(run, questions)[0].mean((0, 2))
+    steps = ", ".join(f"{p:.2f} at {k}" for k, p in zip(run.steps, sampled, strict=True))
+    print(
+        f"GRPO on addition, {start.shape.n_parameters:,} parameters: {seconds:.2f} CPU s a seed "
+        f"for {run.steps[-1]} gradient steps; sampled accuracy {steps}"
+    )
+
+
 if __name__ == "__main__":
     os.environ |= {
         "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"
@@ -211,4 +270,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     listing()
     whole_rlhf()
+    whole_grpo()
     steps_beside_trl({"reward model": (book_reward, trl_reward), "DPO": (book_dpo, trl_dpo)})
+    for times in (1, 4):  # the answers are sampled anew, or used again, as in PPO
+        both = partial(book_grpo, n_updates=times), partial(trl_grpo, n_updates=times)
+        steps_beside_trl({f"GRPO, answers used {times} ×": both})

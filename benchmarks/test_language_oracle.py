@@ -5,6 +5,7 @@ hand-worked numbers instead, and need no peer.
 """
 
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2Model
-from trl import DPOTrainer, RewardTrainer
+from trl import DPOTrainer, GRPOTrainer, RewardTrainer
+from trl.trainer.utils import nanstd
 
-from rl_helpers.rlhf import dpo
+from rl_helpers.rlhf import dpo, grpo
 from rl_helpers.rlhf.preferences import preference_loss
 from rl_helpers.rlhf.transformer import Shape, Transformer, initial_parameters
 from rl_helpers.training.seeds import seed_generators
@@ -114,3 +116,64 @@ def test_dpo_and_ipo(kind: str) -> None:
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(x, ours_tokens, retain_graph=True)[0] for x in (ours, theirs)]
     torch.testing.assert_close(*gradients)
+
+
+# Our variant, and what theirs calls it: the loss, the level of its ratios, and how many groups its
+# mean over tokens spans, where that matters.
+GRPO_LOSSES = {
+    "GRPO": (grpo.GRPO, "grpo", "token", 6),
+    "Dr. GRPO": (grpo.DR_GRPO, "dr_grpo", "token", 6),
+    "DAPO": (grpo.DAPO, "dapo", "token", 1),
+    "BNPO is DAPO of one group": (grpo.DAPO, "bnpo", "token", 1),
+    "GSPO": (replace(grpo.GSPO, low=0.1, high=0.15), "grpo", "sequence", 6),
+    "a price without division by lengths": (replace(grpo.DR_GRPO, beta=0.3), "dr_grpo", "token", 6),
+}
+
+
+@pytest.mark.parametrize("name", GRPO_LOSSES)
+def test_grpo_and_its_relatives(name: str) -> None:
+    """Their Dr. GRPO divides by a constant, the most tokens of a response; ours leaves that out."""
+    variant, loss_type, level, n = GRPO_LOSSES[name]
+    G, L = 5, 4
+    generator = torch.Generator().manual_seed(0)
+    live = torch.arange(L) < torch.randint(1, L + 1, (n, G, 1), generator=generator)
+    old, reference = -torch.rand(2, n, G, L, generator=generator, dtype=torch.float64)
+    moved = 0.3 * torch.randn(n, G, L, generator=generator, dtype=torch.float64)
+    log_probs = (old + moved).requires_grad_()
+    rewards = torch.randn(n, G, generator=generator, dtype=torch.float64)
+    advantages = grpo.ADVANTAGES[variant.advantages](rewards)
+    trains = trainer(
+        beta=variant.beta, loss_type=loss_type, importance_sampling_level=level,
+        epsilon_low=variant.low, epsilon_high=variant.high, max_completion_length=L,
+        delta=None, use_bias_correction_kl=False, steps_per_generation=1,
+        top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False,
+        aux_loss_enabled=False, current_gradient_accumulation_steps=1, _entropy_bonus_enabled=False,
+    )  # fmt: skip
+    trains.accelerator.num_processes = 1
+    trains.accelerator.reduce = lambda x, reduction: x
+    nothing = torch.zeros(n * G, L)
+    trains._get_per_token_logps_and_entropies = lambda *_, **__: (
+        log_probs.flatten(0, 1), nothing, None
+    )  # fmt: skip
+    mask = live.flatten(0, 1).long()
+    inputs = {
+        "prompt_ids": mask[:, :1], "prompt_mask": mask[:, :1], "completion_ids": mask,
+        "completion_mask": mask, "advantages": advantages.flatten(),
+        "old_per_token_logps": old.flatten(0, 1), "ref_per_token_logps": reference.flatten(0, 1),
+        "num_items_in_batch": mask.sum(),
+    }  # fmt: skip
+    theirs = GRPOTrainer._compute_loss(trains, None, inputs)
+    each = grpo.grpo_loss(log_probs, old, live, advantages.unsqueeze(-1), variant, reference)
+    ours = each.mean() / (L if loss_type == "dr_grpo" else 1)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(x, log_probs, retain_graph=True)[0] for x in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+    assert 0.1 < float(((moved.exp() - 1).abs() > 0.2)[live].double().mean()) < 0.9  # clipped
+
+
+def test_standardised_as_theirs() -> None:
+    """Theirs divides by the standard deviation with G - 1, and adds 1e-4 to it."""
+    rewards = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    away = rewards - rewards.mean(1, keepdim=True)
+    theirs = away / (nanstd(rewards, dim=1).unsqueeze(1) + 1e-4)
+    torch.testing.assert_close(grpo.standardised(rewards, 1e-4, denominator=1), theirs)
