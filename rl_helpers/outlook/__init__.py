@@ -1,0 +1,1 @@
+"""Part V: what connects the parts."""
