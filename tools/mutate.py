@@ -40,7 +40,15 @@ COPIED = [
     "pyproject.toml",
 ]
 # Folders of the tests that are quick.
-FOLDERS = ["instruments", "mdp", "training", "policy_gradients", "planning_as_inference", "rlhf", "outlook"]
+FOLDERS = [
+    "instruments",
+    "mdp",
+    "training",
+    "policy_gradients",
+    "planning_as_inference",
+    "rlhf",
+    "outlook",
+]
 # Mistakes planted by a test are looked for in the source, where a mutant would be in the way.
 LEFT_OUT = [
     "tests/policy_gradients/test_against_plain_loops.py::test_a_mistake_in_a_loop_is_noticed",

@@ -65,7 +65,9 @@ def test_effective_sample_size_is_between_1_and_n_and_ignores_the_scale(
 
 
 @given(problems())
-def test_resampling_against_listing_all_draws(problem: tuple[torch.Tensor, torch.Tensor, int]) -> None:
+def test_resampling_against_listing_all_draws(
+    problem: tuple[torch.Tensor, torch.Tensor, int],
+) -> None:
     log_reference, log_weights, n = problem
     found = resampling(log_reference, log_weights, n).exp()
     listed = [by_listing(p, w, n) for p, w in zip(log_reference, log_weights, strict=True)]
