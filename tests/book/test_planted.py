@@ -551,6 +551,24 @@ HELPERS = [
         "reward[n, y] + charge *",
         "rlhf/grpo",
     ),
+    (
+        "outlook/importance.py",
+        "return (log_weights.softmax(-1) * values).sum(-1)",
+        "return (log_weights.exp() * values).mean(-1)",
+        "outlook/connections",
+    ),
+    (
+        "outlook/importance.py",
+        "2 * log_weights.logsumexp(-1) - (2 * log_weights)",
+        "log_weights.logsumexp(-1) - (2 * log_weights)",
+        "outlook/connections",
+    ),
+    (
+        "outlook/importance.py",
+        "return (n * levels.exp() * integral).log()[level]",
+        "return (n * integral).log()[level]",
+        "outlook/connections",
+    ),
 ]
 
 
