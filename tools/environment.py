@@ -185,7 +185,7 @@ def write_settings(prefix: Path) -> None:
 
 def ensure(kind: str) -> None:
     """Make sure that everything for "book" or "dev" is installed; quick when it is."""
-    common = ["requirements.txt", "constraints.txt", "pyproject.toml"]
+    common = ["requirements.txt", "requirements-dask.txt", "constraints.txt", "pyproject.toml"]
     wanted = {
         "root": str(ROOT),
         "book": fingerprint(common),

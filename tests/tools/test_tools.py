@@ -157,7 +157,9 @@ def pins(name: str) -> dict[str, str]:
     return dict(line.split("==", 1) for line in lines if "==" in line)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dask.txt", "requirements-dev.txt"]
+)
 def test_direct_requirements_are_pinned_and_locked(name: str) -> None:
     lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     loose = [line for line in lines if line and not line.startswith("-") and "==" not in line]
