@@ -19,14 +19,15 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import jupytext
 from nbformat import NotebookNode
 
 from extensions.kernels import kernel_env, new_client
+from rl_helpers.training.sweeps import run_tasks
 from tools import leftovers
 from tools.environment import ROOT
 from tools.messages import Stop
@@ -168,14 +169,11 @@ def main(names: list[str]) -> int:
     pages = sections(names)
     if not pages:
         raise Stop(f"No section in {', '.join(names) or 'chapters/'}: a section states its SEED.")
+    tasks = [(page, *how) for page in pages for how in runs.values()]
+    outcomes = run_tasks(execute, tasks, engine="threading")
     faults = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tasks = {
-            page: {run: pool.submit(execute, page, *how) for run, how in runs.items()}
-            for page in pages
-        }
-        for page, section in tasks.items():
-            faults += report(page, {run: task.result() for run, task in section.items()})
+    for page in pages:  # each as soon as its own runs are there
+        faults += report(page, dict(zip(runs, islice(outcomes, len(runs)), strict=True)))
     print(f"\n{len(runs)} runs of {len(pages)} sections: {faults or 'no'} faults")
     return min(faults, 1)
 

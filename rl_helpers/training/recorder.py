@@ -236,7 +236,7 @@ def raise_if_diverged(algorithm: str, spent: Any, **quantities: Tensor) -> None:
             )
 
 
-def progress(total: int, label: str) -> Any:
-    """A progress bar over environment steps in a live kernel; silent in builds, scripts, tests."""
+def progress(total: int, label: str, unit: str = "step") -> Any:
+    """A progress bar, over environment steps by default, in a live kernel; silent elsewhere."""
     live = hasattr(get_ipython(), "kernel") and not os.environ.get("BOOK_STATIC")
-    return tqdm(total=total, desc=label, unit="step", leave=False, disable=not live)
+    return tqdm(total=total, desc=label, unit=unit, leave=False, disable=not live)
