@@ -188,7 +188,9 @@ def execute(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]
 
     before = getattr(env, "book_executed", {})
     env.book_executed, env.book_seconds = digests, seconds  # type: ignore[attr-defined]
-    return [docname for docname in digests if digests[docname] != before.get(docname)]
+    changed = {docname for docname in digests if digests[docname] != before.get(docname)}
+    env.book_changed = changed  # type: ignore[attr-defined]
+    return sorted(changed)
 
 
 def section_limit() -> float:

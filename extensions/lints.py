@@ -243,12 +243,15 @@ def lint_records(pages: list[Page]) -> Iterator[Fault]:
 
 
 def lint_quotes(pages: list[Page]) -> Iterator[Fault]:
-    """Each ``{run}`` of the text quotes a number that its section recorded."""
+    """Each ``{run}`` of the text quotes a number that its section, or the one named, recorded."""
+    records = {page.docname: quotes.recorded(page.notebook or {"cells": []}) for page in pages}
+    with_code = [page.docname for page in pages if page.notebook]
     for page in pages:
-        records = quotes.recorded(page.notebook or {"cells": []})
         for line, said in quotes.quotes(page.text):
+            section = quotes.parsed(said).section
             try:
-                quotes.quote(records, said)
+                docname = quotes.docname_of(section, with_code) if section else page.docname
+                quotes.quote(records[docname], said)
             except ValueError as error:
                 yield page.docname, line, f"{{run}}`{said}`: {error}"
 

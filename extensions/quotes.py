@@ -4,6 +4,11 @@
   captions. Formats: ``.1f`` digits after the point, ``.2g`` significant digits (never with an
   exponent), ``.0%`` per cent, each with ``+`` before it to show the sign; none for whole numbers.
   The name of a finding, without a format, is its mean ± standard error; with one, its mean.
+- ``{run}`eq-gae[lambda left out]``` is how far off that mistake of the check of `eq-gae` was; of a
+  second check of an equation, `eq-gae-2[…]`, as its anchor says.
+- ``{run}`ppo#drift:.1f``` is the number that the section `ppo` recorded; a finding, and a mistake,
+  of another section leads to the line that was printed there. When `ppo` runs again, the page that
+  quotes it is written again.
 - ``{fact}`475``` is a number that no run of the book produces: of the world, or of a cited work.
 """
 
@@ -12,25 +17,72 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
 
 from extensions.execution import notebook_path
 
+TEXT = re.compile(r"((?P<section>[\w/-]+)#)?(?P<name>[\w-]+(\[.+\])?)(:(?P<form>.*))?", re.S)
 FORMAT = re.compile(r"(?P<sign>\+?)\.(?P<digits>\d+)(?P<kind>[fg%])")
 
 
+class Quoted(NamedTuple):
+    """What ``{run}`` quotes: a section ("" for its own), a name and a format ("" for none)."""
+
+    section: str
+    name: str
+    form: str
+
+
+def parsed(text: str) -> Quoted:
+    """Return what the text of a ``{run}`` quotes; a text of no known form is taken for a name."""
+    match = TEXT.fullmatch(text)
+    if match is None:
+        return Quoted("", text, "")
+    return Quoted(match["section"] or "", match["name"], match["form"] or "")
+
+
+def docname_of(section: str, docnames: Collection[str]) -> str:
+    """Return the page that a quote names by the end of its path: `ppo`, or `mdp/index`.
+
+    Raises:
+        ValueError: no page, or several, are named so.
+    """
+    found = [name for name in sorted(docnames) if f"/{name}".endswith(f"/{section}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{section!r} names {', '.join(found)}; write more of the path")
+    known = ", ".join(sorted(name.rpartition("/")[2] for name in docnames))
+    raise ValueError(f"no section is named {section!r}; sections are: {known}")
+
+
 def recorded(notebook: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what the outputs of a notebook record: numbers and findings, by name."""
-    outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
-    records = (output.get("metadata", {}) for output in outputs)
-    found = (record.get("rl_number") or record.get("rl_finding") for record in records)
-    return {record["name"]: record for record in found if record}
+    """Return what the outputs of a notebook record, by name: numbers, findings and mistakes."""
+    records = {}
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            metadata = output.get("metadata", {})
+            if found := metadata.get("rl_number") or metadata.get("rl_finding"):
+                records[found["name"]] = found
+            if check := metadata.get("rl_check"):
+                for mistake, off in check["mistakes"].items():
+                    name = f"{check['anchor'].removeprefix('check-')}[{mistake}]"
+                    records[name] = {"name": name, "effect": off, "anchor": check["anchor"]}
+    return records
+
+
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what an executed notebook records; nothing where there is none."""
+    notebook = json.loads(path.read_text("utf8")) if path.is_file() else {"cells": []}
+    return recorded(notebook)
 
 
 def shown(value: float, form: str) -> str:
@@ -56,19 +108,24 @@ def shown(value: float, form: str) -> str:
 
 
 def quote(records: dict[str, dict[str, Any]], text: str) -> str:
-    """Return what ``{run}`` says for its text, a name with or without a format.
+    """Return what ``{run}`` says for its text, given the records of the section that it quotes.
 
     Raises:
         ValueError: nothing is recorded under the name, or the format does not fit.
     """
-    name, _, form = text.partition(":")
+    section, name, form = parsed(text)
     if name not in records:
-        known = ", ".join(sorted(records)) or "none"
-        raise ValueError(f"nothing is recorded as {name!r} in this section; names are: {known}")
+        label, is_mistake, _ = name.partition("[")
+        alike = (n for n in records if n.startswith(f"{label}[") == bool(is_mistake))
+        known = ", ".join(sorted(n for n in alike if is_mistake or "[" not in n)) or "none"
+        where = f"the section {section}" if section else "this section"
+        raise ValueError(f"nothing is recorded as {name!r} in {where}; names are: {known}")
     record = records[name]
     if "value" in record:
         return shown(record["value"], form)
-    return shown(record["mean"], form) if form else record["effect"]
+    if form and "mean" not in record:
+        raise ValueError(f"{name} is quoted as the check printed it; allowed is no format")
+    return shown(record["mean"], form) if form else str(record["effect"])
 
 
 def quotes(text: str) -> Iterator[tuple[int, str]]:
@@ -78,15 +135,21 @@ def quotes(text: str) -> Iterator[tuple[int, str]]:
 
 
 class Run(SphinxRole):
-    """``{run}`name:.1f```: a number of the run, as the section's notebook recorded it."""
+    """``{run}`name:.1f```: a number of the run, as a section's notebook recorded it."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Replace the role by the number; where there is none, `lints.lint_quotes` says so."""
-        path = notebook_path(self.env.srcdir, self.env.docname)
-        notebook = json.loads(path.read_text("utf8")) if path.is_file() else {"cells": []}
-        with suppress(ValueError):
-            return [nodes.Text(quote(recorded(notebook), self.text))], []
-        return [nodes.Text(self.text)], []
+        section, name, _ = parsed(self.text)
+        try:
+            docname = docname_of(section, self.env.found_docs) if section else self.env.docname
+            records = read(notebook_path(self.env.srcdir, docname))
+            said = nodes.Text(quote(records, self.text))
+        except ValueError:
+            return [nodes.Text(self.text)], []
+        if not section or "anchor" not in records[name]:
+            return [said], []
+        page = self.env.app.builder.get_relative_uri(self.env.docname, docname)
+        return [nodes.reference("", "", said, refuri=f"{page}#{records[name]['anchor']}")], []
 
 
 class Fact(SphinxRole):
@@ -97,9 +160,27 @@ class Fact(SphinxRole):
         return [nodes.Text(self.text)], []
 
 
+def outdated(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
+    """Return the pages that quote a section whose outputs changed."""
+    changed = env.book_changed  # type: ignore[attr-defined]
+    return [docname for docname in env.found_docs if changed & quoted_by(env, docname)]
+
+
+def quoted_by(env: BuildEnvironment, docname: str) -> set[str]:
+    """Return the other pages that a page quotes."""
+    text = Path(env.doc2path(docname)).read_text("utf8")
+    sections = {parsed(said).section for _, said in quotes(text)} - {""}
+    pages = set[str]()
+    for section in sections:
+        with suppress(ValueError):  # `lints.lint_quotes` says so
+            pages.add(docname_of(section, env.found_docs))
+    return pages
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.setup_extension("extensions.execution")
     app.add_role("run", Run())
     app.add_role("fact", Fact())
+    app.connect("env-get-outdated", outdated, priority=600)  # once the sections are executed
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

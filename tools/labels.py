@@ -5,8 +5,11 @@ Written as labels.json beside tools/labextension/sections.js, where that was ins
     pages    of each page its number, and whether it has code
     labels   of each label its page, kind, name ("Figure"), number as on the site, and title
     sources  of each key in the bibliography the authors, the year and the whole reference
+    quotes   of each ``{run}`` that a notebook cannot show by itself, of another section or of a
+             mistake, what it said in the last build
 
-A section's source is enough for that: the site numbers what has a label, in the order of the text.
+But for the quotes, a section's source is enough for that: the site numbers what has a label, in
+the order of the text.
 `tests/book/test_labels.py` holds the numbers to those of the built pages.
 """
 
@@ -14,7 +17,8 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,9 @@ import yaml
 from pybtex.database import Entry, parse_file
 from pybtex.richtext import Text
 
+from extensions import quotes
 from tools.environment import ROOT, extension_folder
+from tools.site import build_folder
 
 SECTION = re.compile(r"^\((?P<label>[\w-]+)\)=\n#+ (?P<title>.+)$", re.M)
 NUMBERED = {
@@ -85,17 +91,30 @@ def plain(*words: str) -> str:
     return str(Text.from_latex(" ".join(words)))
 
 
+def quoted(page: str, text: str, pages: Collection[str], root: Path) -> Iterator[tuple[str, str]]:
+    """Yield what a page quotes of other sections and of mistakes, with what the last build said."""
+    for _, said in quotes.quotes(text):
+        section, name, _ = quotes.parsed(said)
+        if section or "[" in name:
+            with suppress(ValueError):  # not built, or wrong: the build says so
+                docname = quotes.docname_of(section, pages) if section else page
+                notebook = build_folder(root) / "notebooks" / f"{docname}.ipynb"
+                yield f"{page}.md {said}", quotes.quote(quotes.read(notebook), said)
+
+
 def labels(root: Path = ROOT) -> dict[str, dict[str, Any]]:
     """Return the whole table."""
-    table: dict[str, dict[str, Any]] = {"pages": {}, "labels": {}, "sources": {}}
+    table: dict[str, dict[str, Any]] = {"pages": {}, "labels": {}, "sources": {}, "quotes": {}}
     toc = yaml.safe_load((root / "_toc.yml").read_text("utf8"))
-    for name, number in page_numbers(toc):
+    numbers = dict(page_numbers(toc))
+    for name, number in numbers.items():
         page = f"{name}.md"
         if not (root / page).is_file():
             continue  # still to be written
         text = (root / page).read_text("utf8")
         table["pages"][page] = {"number": number, "code": "{code-cell}" in text}
         table["labels"].update(labels_of(text, page, number))
+        table["quotes"].update(quoted(name, text, numbers, root))
     entries = parse_file(root / "chapters" / "references.bib").entries
     sources = {key: source(entry) for key, entry in entries.items()}
     table["sources"] = dict(sorted(sources.items(), key=lambda item: [*item[1].values()]))

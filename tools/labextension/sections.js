@@ -1,14 +1,14 @@
 /* A section in JupyterLab reads like its page. jupyterlab-myst shows boxes, equations and references
    to what a notebook holds itself. Added here, from labels.json (tools/labels.py): the site's
-   numbers, references to figures and to other pages, citations and captions; and the code of figures
-   and solutions starts folded. Only what is shown changes, never a cell's source.
+   numbers, references to figures and to other pages, citations, captions and quotes; and the code of
+   figures and solutions starts folded. Only what is shown changes, never a cell's source.
 
    JupyterLab loads this file as it is, as a module federation container: init and get. */
 (() => {
   "use strict";
   const NAME = "rl-book";
   const TABLE = new URL("labels.json", document.currentScript.src);
-  const NOTHING = { pages: {}, labels: {}, sources: {} };
+  const NOTHING = { pages: {}, labels: {}, sources: {}, quotes: {} };
   let table = NOTHING;
 
   // ---- What is read: nodes of the parsed Markdown ----------------------------------------------
@@ -80,6 +80,11 @@
     bibliography() {
       const paragraph = ({ full }) => ({ type: "paragraph", children: [text(full)] });
       return { type: "block", children: Object.values(table.sources).map(paragraph) };
+    },
+
+    mystRole(node, here) {
+      const quote = node.name === "run" && table.quotes[`${here} ${node.value}`];
+      return quote ? text(quote) : node;
     },
 
     mystDirective(node) {
