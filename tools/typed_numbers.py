@@ -23,8 +23,8 @@ from typing import NamedTuple
 from tools import leftovers, sources
 
 NAMED = (
-    "actions?|algorithms?|appendix|arms?|chapters?|details?|equations?|exercises?|figures?|lemmas?|lines?|"
-    "listings?|pages?|parts?|sections?|states?|steps?|tables?|theorems?|volumes?"
+    "actions?|algorithms?|appendix|arms?|chapters?|details?|equations?|exercises?|figures?|issues?|lemmas?|"
+    "lines?|listings?|pages?|parts?|pull requests?|sections?|states?|steps?|tables?|theorems?|volumes?"
 )
 DIRECTIVE = re.compile(r"^(?P<fence>`{3,})\{[^\n]*\n(?P<body>.*?)^(?P=fence) *$", re.M | re.S)
 CODE = [

@@ -39,6 +39,7 @@ EXCUSED = [
     "A2C, CartPole-v1, k3, x_2 and step3",
     "In 1933, and since 2016: years. {cite:p}`sutton2018`",
     "Step 3 leaves it out; steps 3 and 4, Sections 13.3, 13.4 or 2, arm 4 and details 7 to 9",
+    "Issue 284, pull request 34191",
     "{run}`drift:.1f`, {fact}`475`, `range(12)`, {ref}`section 9 <sec-nine>`",
     "The value $V = 7.8$ is a formula.\n\n$$\nx = 12\n$$ (eq-a)\n\nSo 7.8 and 12 are known.",
     "Where $a < 3$ and $b > 4$",
