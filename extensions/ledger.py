@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -161,11 +162,16 @@ def summary(check: dict[str, Any]) -> str:
 
 
 class LedgerDirective(SphinxDirective):
-    """``{check-ledger}`` and ``{finding-ledger}``: the table of all checks, or of all findings."""
+    """``{check-ledger}`` and ``{finding-ledger}``: the table of all checks, or of all findings.
+
+    With the option ``:totals:`` only how many there are.
+    """
+
+    option_spec: ClassVar[dict[str, Any]] = {"totals": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """Leave a place that is filled when all pages are known."""
-        return [Ledger(of=self.name.replace("-ledger", "s"))]
+        return [Ledger(of=self.name.replace("-ledger", "s"), totals="totals" in self.options)]
 
 
 class ShowChecks(SphinxPostTransform):
@@ -185,7 +191,8 @@ class ShowChecks(SphinxPostTransform):
                 said = f"{count(len(ledger['findings']), 'finding')}."
                 table = self.finding_table(ledger["findings"])
             total = nodes.paragraph("", said, classes=["ledger-totals"])
-            place.replace_self([total, table] if html else [])
+            shown = [total] if place["totals"] else [total, table]
+            place.replace_self(shown if html else [])
         checks = {r["label"]: r["checks"][0] for r in rows if r["docname"] == self.env.docname}
         for label, node in lints.equations(self.document).items() if html else ():
             if label in checks:

@@ -118,7 +118,8 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     """A book with nothing wrong in it, built once."""
     pages = {"part/clean": CLEAN, "part/leading": LEADING}
     folder = write(tmp_path_factory.mktemp("clean"), pages)
-    (folder / "part" / "below.md").write_text("# Below\n")
+    totals = "```{check-ledger}\n:totals:\n```\n"
+    (folder / "part" / "below.md").write_text(f"# Below\n\n{totals}")
     return folder, *build(folder, "-W", "--keep-going")
 
 
@@ -170,6 +171,12 @@ def test_the_ledger_shows_each_check(clean: tuple[Path, int, str]) -> None:
     assert 'href="part/clean.html#equation-eq-two">(1.2)</a>' in page
     assert 'id="equation-' not in page, "the equation's id belongs to its section"
     assert "a &lt; b" in page
+
+
+def test_a_page_shows_the_totals_alone(clean: tuple[Path, int, str]) -> None:
+    page = html(clean[0], "part/below")
+    assert "2 equations, 3 checks (3 exact), 4 mistakes rejected." in page
+    assert "check-ledger" not in page
 
 
 def test_the_ledger_shows_each_finding(clean: tuple[Path, int, str]) -> None:
