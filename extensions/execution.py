@@ -7,8 +7,9 @@ the same. MyST-NB then finds every notebook in that cache and executes nothing i
 Written to the build folder (``_build`` beside the sources, or ``BOOK_BUILD_DIR``):
 
 - ``notebooks/<docname>.ipynb``: what was executed. The ledger reads it, nbval executes it again.
-- ``timings.json``: seconds of each section; they stay out of pages and notebooks, which two clean
-  builds must make identical. The role ``{run-time}`` shows them in coarse steps.
+- ``timings.json``: seconds of each section; they stay out of notebooks, which two clean builds must
+  make identical, and of all pages but the one that lists them (``extensions/run_times.py``). The
+  role ``{run-time}`` shows them in coarse steps.
 - ``.jupyter_cache``: the cache.
 """
 

@@ -264,6 +264,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.setup_extension("sphinxext.opengraph")
     app.setup_extension("extensions.formulas")
     app.setup_extension("extensions.citing")
+    app.setup_extension("extensions.run_times")
     app.add_node(Details, html=(visit_details, depart_details))
     app.add_node(Summary, html=(visit_summary, depart_summary))
     app.add_css_file("code.css", priority=300)
