@@ -95,9 +95,8 @@ def sft_loss(
 
     Source: eq-sft.
     """
-    n = language.n_responses
-    known = bool(((responses >= 0) & (responses < n)).all())
-    require(known, "responses", f"{int(responses.min())} to {int(responses.max())}",
+    n, (low, high) = language.n_responses, map(int, responses.aminmax())
+    require(0 <= low <= high < n, "responses", f"{low} to {high}",
             f"this language has 0 to {n - 1}")  # fmt: skip
     tokens, live = language.tokens[responses], language.live[responses]
     outputs = outputs_before(model, prompt_tokens(language, prompts), tokens)

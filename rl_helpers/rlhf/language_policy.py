@@ -53,9 +53,9 @@ def prompt_tokens(language: Language, prompts: Int[Tensor, "*batch"]) -> Int[Ten
     Raises:
         ValueError: a number that is no prompt of the language.
     """
-    n = len(language.prompts)
-    known = bool(((prompts >= 0) & (prompts < n)).all())
-    require(known, "prompts", prompts.flatten().tolist()[:8], f"this language has 0 to {n - 1}")
+    n, (low, high) = len(language.prompts), map(int, prompts.aminmax())
+    allowed = f"this language has 0 to {n - 1}"
+    require(0 <= low <= high < n, "prompts", f"{low} to {high}", allowed)
     return (language.n_tokens + prompts).unsqueeze(-1)
 
 

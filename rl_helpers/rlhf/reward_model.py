@@ -296,9 +296,9 @@ def transformer_reward(
     """
     x = prompt_tokens(language, prompts)
     end = torch.full_like(x, language.end)
-    outputs = model(torch.cat([x, language.tokens[responses], end], dim=-1)).squeeze(-1)
+    read = torch.cat([x, language.tokens[responses], end], dim=-1)
     at_end = x.shape[-1] + language.n_words[responses]
-    return outputs.gather(-1, at_end.unsqueeze(-1)).squeeze(-1)
+    return model(read, at_end.unsqueeze(-1)).view(at_end.shape)
 
 
 def comparison_loss(

@@ -7,7 +7,8 @@ all seeds and each has its own gradient.
 
 It reads tokens one after another: `extend` reads the next tokens of sequences whose earlier ones are
 in a cache of keys and values, so that a sampled sequence costs one pass, and all prefixes of a
-language are read without reading a shared beginning twice.
+language are read without reading a shared beginning twice. Where few outputs are wanted, the last
+block works at their `places` alone.
 """
 
 import math
@@ -52,7 +53,7 @@ class Shape:
             f"it must be a multiple of n_heads = {self.n_heads}",
         )  # fmt: skip
 
-    @property
+    @cached_property
     def tensors(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and shape of every tensor of parameters, in the order in which they stand in theta."""
         d = self.width
@@ -70,7 +71,7 @@ class Shape:
             ("norm", (2, d)), ("head", (d, self.n_outputs)), ("bias of head", (self.n_outputs,)),
         ]  # fmt: skip
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         """Length P of a seed's vector of parameters."""
         return sum(math.prod(size) for _, size in self.tensors)
@@ -156,22 +157,29 @@ class Transformer:
         return {name: part.view(len(part), *size) for (name, size), part in parts}
 
     def __call__(
-        self, tokens: Int[Tensor, "seeds batch T"]
-    ) -> Float[Tensor, "seeds batch T n_outputs"]:
-        """Outputs at each position, from the tokens up to it."""
-        return self.extend(tokens, Cache())[0]
+        self,
+        tokens: Int[Tensor, "seeds batch T"],
+        places: Int[Tensor, "seeds batch n"] | None = None,
+    ) -> Float[Tensor, "seeds batch n n_outputs"]:
+        """Outputs at each position, or at the wanted places, from the tokens up to it."""
+        return self.extend(tokens, Cache(), places)[0]
 
     def extend(
-        self, tokens: Int[Tensor, "seeds batch T"], cache: Cache
-    ) -> tuple[Float[Tensor, "seeds batch T n_outputs"], Cache]:
+        self,
+        tokens: Int[Tensor, "seeds batch T"],
+        cache: Cache,
+        places: Int[Tensor, "seeds batch n"] | None = None,
+    ) -> tuple[Float[Tensor, "seeds batch n n_outputs"], Cache]:
         """Read the next tokens of sequences that a cache has the beginning of.
 
         Args:
             tokens: next tokens [seeds, batch, T].
             cache: of the tokens before them; empty at first.
+            places: positions of these tokens whose outputs are wanted, counted from the beginning of
+                the sequence [seeds, batch, n]; without them all T are.
 
         Returns:
-            The outputs at their positions [seeds, batch, T, n_outputs], and the cache with them.
+            The outputs at their positions [seeds, batch, n, n_outputs], and the cache with them.
 
         Raises:
             ValueError: tokens that the transformer does not know, or more than its context.
@@ -180,7 +188,8 @@ class Transformer:
         read = []
         for layer in range(self.shape.n_layers):
             past = cache.layers[layer] if cache.layers else None
-            x, keys_and_values = self.block(layer, x, past)
+            last = layer == self.shape.n_layers - 1  # no block looks at what it adds
+            x, keys_and_values = self.block(layer, x, past, places if last else None)
             read.append(keys_and_values)
         return self._affine("head", self._norm("norm", x)), Cache(tuple(read))
 
@@ -196,8 +205,8 @@ class Transformer:
         Raises:
             ValueError: tokens that the transformer does not know, or more than its context.
         """
-        known = bool(((tokens >= 0) & (tokens < self.shape.n_inputs)).all())
-        require(known, "tokens", f"{int(tokens.min())} to {int(tokens.max())}",
+        low, high = map(int, tokens.aminmax())
+        require(0 <= low <= high < self.shape.n_inputs, "tokens", f"{low} to {high}",
                 f"this transformer reads 0 to {self.shape.n_inputs - 1}")  # fmt: skip
         end = n_read + tokens.shape[-1]
         require(end <= self.shape.context, "tokens", f"{end} long",
@@ -211,21 +220,27 @@ class Transformer:
         layer: int,
         x: Float[Tensor, "seeds batch T width"],
         past: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Float[Tensor, "seeds batch T width"], tuple[Tensor, Tensor]]:
+        places: Int[Tensor, "seeds batch n"] | None = None,
+    ) -> tuple[Float[Tensor, "seeds batch n width"], tuple[Tensor, Tensor]]:
         """One block: each position looks back, then works alone; both are added to x.
 
         Args:
             layer: which block, from 0.
             x: vectors at the next T positions.
             past: keys and values of the positions before them.
+            places: the positions that look back, all T or these.
 
         Returns:
-            The new vectors, and keys and values of all positions so far.
+            Their new vectors, and keys and values of all positions so far.
         """
         q, k, v = self.heads(layer, x)  # each [seeds, batch, heads, T, width / heads]
         if past is not None:
             k, v = torch.cat([past[0], k], dim=-2), torch.cat([past[1], v], dim=-2)
-        seen = attention(q, k) @ v  # for each head, a mean of what positions say
+        if places is not None:  # the others are only looked at
+            at = places.unsqueeze(-1) - (k.shape[-2] - q.shape[-2])
+            x, q = x.take_along_dim(at, 2), q.take_along_dim(at.unsqueeze(2), 3)
+            places = places.unsqueeze(2)  # for each head
+        seen = attention(q, k, places) @ v  # for each head, a mean of what positions say
         seen = seen.transpose(2, 3).flatten(3)  # heads side by side
         x = x + self._affine(f"mix {layer}", seen)
         hidden = self._affine(f"up {layer}", self._norm(f"norm_2 {layer}", x))
@@ -237,7 +252,8 @@ class Transformer:
     ) -> Float[Tensor, "3 seeds batch heads T d"]:
         """Queries, keys and values of each head: three affine maps of the same vectors."""
         qkv = self._affine(f"qkv {layer}", self._norm(f"norm_1 {layer}", x))
-        return qkv.unflatten(-1, (3, self.shape.n_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        qkv = qkv.unflatten(-1, (3, self.shape.n_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        return qkv.contiguous()  # once, in place of once a product
 
     def _affine(self, name: str, x: Float[Tensor, "seeds batch T n"]) -> Tensor:
         matrix, bias = self.weights[name], self.weights[f"bias of {name}"]
@@ -250,9 +266,11 @@ class Transformer:
 
 
 def attention(
-    q: Float[Tensor, "*batch T d"], k: Float[Tensor, "*batch T_all d"]
+    q: Float[Tensor, "*batch T d"],
+    k: Float[Tensor, "*batch T_all d"],
+    places: Int[Tensor, "*_ T"] | None = None,
 ) -> Float[Tensor, "*batch T T_all"]:
-    """How much each of the last T positions attends to those up to it.
+    """How much each of the last T positions, or of T places, attends to those up to it.
 
     Rows sum to 1.
 
@@ -265,7 +283,9 @@ def attention(
     """
     T, T_all = q.shape[-2], k.shape[-2]
     scores = q @ k.mT / math.sqrt(q.shape[-1])
-    if T > 1:  # a single position is the last: nothing comes after it
-        later = torch.ones(T, T_all, dtype=torch.bool).triu(T_all - T + 1)
+    if places is None and T > 1:  # after a single one, the last, nothing comes
+        places = torch.arange(T_all - T, T_all)
+    if places is not None:
+        later = torch.arange(T_all) > places.unsqueeze(-1)
         scores = scores.masked_fill(later, -math.inf)
     return scores.softmax(-1)

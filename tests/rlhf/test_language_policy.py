@@ -156,7 +156,7 @@ def test_what_does_not_end_is_cut_off() -> None:
 
 @pytest.mark.parametrize("prompt", [-1, 2])
 def test_a_prompt_outside_the_language(prompt: int) -> None:
-    with pytest.raises(ValueError, match=rf"prompts is \[0, {prompt}\]; this language has 0 to 1"):
+    with pytest.raises(ValueError, match=rf"prompts is .*{prompt}.*; this language has 0 to 1"):
         prompt_tokens(TINY, torch.tensor([0, prompt]))
 
 

@@ -110,6 +110,25 @@ def test_attention_of_new_positions_after_old_ones() -> None:
     torch.testing.assert_close(attention(q[:, 3:], k), attention(q, k)[:, 3:])
 
 
+def test_attention_of_wanted_places() -> None:
+    k = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    q, places = k.flip(-1), torch.tensor([[4, 0], [1, 1], [2, 3]])
+    expected = attention(q, k).take_along_dim(places.unsqueeze(-1), 1)
+    wanted = attention(q.take_along_dim(places.unsqueeze(-1), 1), k, places)
+    torch.testing.assert_close(wanted, expected)
+
+
+@given(shape=SIZES, n_read=st.integers(0, 4))
+def test_outputs_of_wanted_places(shape: Shape, n_read: int) -> None:
+    model, tokens = somewhere(shape), some_tokens(shape)
+    places = torch.randint(n_read, 7, (2, 5, 2), generator=torch.Generator().manual_seed(0))
+    cache = model.extend(tokens[..., :n_read], Cache())[1] if n_read else Cache()
+    outputs, after = model.extend(tokens[..., n_read:], cache, places)
+    expected = model(tokens).take_along_dim(places.unsqueeze(-1), 2)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
+    assert after.n_read == 7
+
+
 # ---- The cache ----------------------------------------------------------------------------------
 
 
