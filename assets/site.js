@@ -25,8 +25,20 @@
   system.addEventListener("change", paint);
   addEventListener("beforeprint", () => { root.dataset.theme = "light"; }); // paper is white
   addEventListener("afterprint", paint);
-  button.hidden = false;
   paint();
+
+  // Sphinx's script takes this key from the browser, which would close a menu with it.
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelector("[popover]:popover-open")?.hidePopover();
+  }, true);
+
+  // Who comes for something that has moved is led on.
+  function follow() {
+    const moved = document.querySelector(".moved:target a");
+    if (moved) location.replace(moved.href);
+  }
+  addEventListener("hashchange", follow);
+  follow();
 
   // What scrolls sideways can be reached, and scrolled, with the keyboard.
   const wide = ".math-scroll, pre, .table-scroll, .rl-check, .cell_output > .output";
