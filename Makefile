@@ -23,7 +23,7 @@ help:
 	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
 	@echo "make robust      every section with other seeds and other instructions (SEEDS=20, ARGS=<sections>)"
 	@echo "make mutate      how many small mistakes planted in the helpers are noticed (ARGS=<how many>)"
-	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all)"
+	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all), or list new addresses (LABEL=addresses)"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
 	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"
 	@echo "make bench       compare losses and training with other implementations"

@@ -172,9 +172,11 @@ def configure(app: Sphinx, config: Config) -> None:
     config.notfound_urls_prefix = urlsplit(address).path or "/"
     if address:
         config.sitemap_url_scheme = "{link}"
-        config.sitemap_excludes = ["index.html", "search.html", "404.html"]
+        config.sitemap_excludes = ["search.html", "404.html"]  # and what only leads on
         config.ogp_site_url = address
-        config.ogp_social_cards = {"enable": False}
+        config.ogp_social_cards = {
+            "enable": False
+        }  # one picture for all pages (extensions/card.py)
     if config.book_repository and not re.fullmatch(
         r"https://github\.com/[\w.-]+/[\w.-]+", config.book_repository
     ):
@@ -239,11 +241,6 @@ def headings(app: Sphinx, page: str) -> str:
     return "".join(app.builder.render_partial(each)["fragment"] for each in below)  # type: ignore[attr-defined]
 
 
-def first_page(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
-    """Add ``index.html``, which leads to the book's first page."""
-    return [("index", {}, "redirect.html")]
-
-
 def forget_words(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
     """Drop the words that no page has any more: an edited book's search is that of a clean build."""
     indexer = getattr(app.builder, "indexer", None)
@@ -262,9 +259,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
     if os.environ.get("BOOK_URL"):
         app.setup_extension("sphinx_sitemap")
         app.setup_extension("sphinxext.opengraph")
+        app.setup_extension("extensions.card")
     app.setup_extension("extensions.formulas")
     app.setup_extension("extensions.citing")
     app.setup_extension("extensions.run_times")
+    app.setup_extension("extensions.previews")
+    app.setup_extension("extensions.addresses")
     app.add_node(Details, html=(visit_details, depart_details))
     app.add_node(Summary, html=(visit_summary, depart_summary))
     app.add_css_file("code.css", priority=300)
@@ -275,7 +275,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", say_no_place)
     app.connect("doctree-resolved", fold, priority=900)
     app.connect("doctree-resolved", wrap_tables)
-    app.connect("html-collect-pages", first_page)
     app.connect("html-collect-pages", forget_words)
     app.connect("html-page-context", page_context, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tools import leftovers, sources
+from tools import addresses, leftovers, sources
 from tools.environment import ROOT
 from tools.messages import Stop
 
@@ -121,7 +121,8 @@ def accept(wanted: str, root: Path = ROOT) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Accept what the command line names."""
     try:
-        print("\n".join(accept(" ".join(arguments))))
+        wanted = " ".join(arguments)
+        print("\n".join(addresses.accept() if wanted == "addresses" else accept(wanted)))
     except Stop as stop:
         print(f"\n{stop}", file=sys.stderr)
         return 1

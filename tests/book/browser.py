@@ -56,15 +56,19 @@ def patience(seconds: float, *tabs: Page) -> Iterator[None]:
 SITE = build_folder() / "html"
 
 
-def pages() -> list[str]:
-    """Every page; `index.html` is none, as it only leads to the first one."""
-    found = (path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
-    return sorted(name for name in found if name != "index.html" and not name.startswith("_"))
-
-
 @functools.cache
 def text(page: str) -> str:
     return (SITE / page).read_text("utf8")
+
+
+def pages() -> list[str]:
+    """Every page but those that only lead to another, as `index.html` does."""
+    found = (path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+    return sorted(
+        name
+        for name in found
+        if not name.startswith("_") and 'http-equiv="refresh"' not in text(name)[:2000]
+    )
 
 
 def explorers(page: str) -> dict[str, dict[str, Any]]:
