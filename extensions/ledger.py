@@ -4,8 +4,9 @@
 notebooks the build
 
 - puts a mark beside each labelled equation, which links to its check in the same section;
-- fills the directive ``{check-ledger}`` with a table of all equations and their checks, and
-  ``{finding-ledger}`` with one of all that the runs show;
+- fills the directive ``{check-ledger}`` with a table of all equations and their checks,
+  ``{finding-ledger}`` with one of all that the runs show, and ``{equation-index}`` with all equations
+  by section, to look one up by its number;
 - warns of what the book may not have (`extensions.lints`): a labelled equation without a check,
   a check that rejects no mistake, a figure without alt text, an exercise without a solution.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,7 +45,7 @@ class Tag(nodes.TextElement):
 
 
 class Ledger(nodes.Element):
-    """Where a table goes, of what its attribute `of` says: "checks" or "findings"."""
+    """Where a table goes; its attribute `of` names the directive."""
 
 
 def tag(name: str, *content: nodes.Node | str, **attributes: str) -> Tag:
@@ -162,16 +164,16 @@ def summary(check: dict[str, Any]) -> str:
 
 
 class LedgerDirective(SphinxDirective):
-    """``{check-ledger}`` and ``{finding-ledger}``: the table of all checks, or of all findings.
+    """``{check-ledger}``, ``{finding-ledger}`` and ``{equation-index}``: tables of the whole book.
 
-    With the option ``:totals:`` only how many there are.
+    With the option ``:totals:`` only how many rows there are.
     """
 
     option_spec: ClassVar[dict[str, Any]] = {"totals": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """Leave a place that is filled when all pages are known."""
-        return [Ledger(of=self.name.replace("-ledger", "s"), totals="totals" in self.options)]
+        return [Ledger(of=self.name, totals="totals" in self.options)]
 
 
 class ShowChecks(SphinxPostTransform):
@@ -185,8 +187,10 @@ class ShowChecks(SphinxPostTransform):
         rows = ledger["checks"]
         html = self.app.builder.format == "html"
         for place in list(self.document.findall(Ledger)):
-            if place["of"] == "checks":
+            if place["of"] == "check-ledger":
                 said, table = totals(rows), self.check_table(rows)
+            elif place["of"] == "equation-index":
+                said, table = f"{count(len(rows), 'equation')}.", self.index(rows)
             else:
                 said = f"{count(len(ledger['findings']), 'finding')}."
                 table = self.finding_table(ledger["findings"])
@@ -256,6 +260,35 @@ class ShowChecks(SphinxPostTransform):
             cells = []
         return result
 
+    def index(self, rows: list[dict[str, Any]]) -> Tag:
+        """Return all equations by section: a list of the sections, and a table."""
+        links, body = [], []
+        for docname, group in groupby(rows, key=lambda row: str(row["docname"])):
+            equations = list(group)
+            number = ".".join(map(str, (equations[0]["number"] or ())[:-1]))
+            name, title = f"equations-of-{nodes.make_id(docname)}", equations[0]["section"]
+            links.append(tag("li", tag("a", f"{number} {title}".strip(), href=f"#{name}")))
+            section = self.xref("std", "doc", f"/{docname}", docname)
+            before = [f"{number} "] if number else []
+            heading = tag("th", *before, section, colspan="3", scope="rowgroup")
+            heading["ids"] = [name]
+            body.append(tag("tbody", tag("tr", heading), *map(self.index_row, equations)))
+        hidden = tag("caption", "Every labelled equation, with its number and its check")
+        names = (tag("th", each, scope="col") for each in ("Number", "Equation", "Check"))
+        table = tag("table", hidden, tag("thead", tag("tr", *names)), *body)
+        return tag("div", tag("ul", *links), table, class_="equation-index")
+
+    def index_row(self, row: dict[str, Any]) -> Tag:
+        """Return one equation's row: its number, the formula, and the mark that leads to its check."""
+        page = self.app.builder.get_relative_uri(self.env.docname, row["docname"])
+        check, said = row["checks"][0], summary(row["checks"][0])
+        tick, href = tag("span", "✓", aria_hidden="true"), f"{page}#{check['anchor']}"
+        mark = tag("a", tick, class_="mark", href=href, aria_label=said, title=said)
+        number = self.xref("math", "eq", row["label"], row["docname"])
+        formula = nodes.math_block("", row["latex"], nowrap=False, number=None, label=None)
+        cells = tag("th", number, scope="row"), tag("td", formula), tag("td", mark)
+        return tag("tr", *cells)
+
     def xref(self, domain: str, kind: str, target: str, text: str) -> addnodes.pending_xref:
         """Return a reference whose text, an equation's number or a title, Sphinx puts in."""
         options = {"refdomain": domain, "reftype": kind, "reftarget": target, "refwarn": True}
@@ -272,6 +305,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(Ledger)
     app.add_directive("check-ledger", LedgerDirective)
     app.add_directive("finding-ledger", LedgerDirective)
+    app.add_directive("equation-index", LedgerDirective)
     app.add_post_transform(ShowChecks)
     app.connect("env-get-updated", survey, priority=900)  # after equations have their numbers
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
