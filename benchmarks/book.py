@@ -1,7 +1,8 @@
 """Measure the book's build, pages, sliders and planner: make bench-book.
 
-Prints one table: what was measured, and the figure to reach. The book is built in a copy, so
-that nothing of the working folder is touched.
+Prints a table of all pages, and one of what was measured with the figure to reach. The book is built
+in a copy, so that nothing of the working folder is touched. `python -m benchmarks.book pages` measures
+the pages of the site that was built last, and nothing else.
 """
 
 import contextlib
@@ -12,6 +13,8 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,23 @@ from playwright.sync_api import Browser, Page, Response, sync_playwright
 
 from tools import chromium, leftovers
 from tools.environment import ROOT, variables
-from tools.site import EXPLORER, PACK, page_weight, served, weight
+from tools.site import (
+    EXPLORER,
+    LAYOUT_SHIFT,
+    OBSERVE,
+    PACK,
+    build_folder,
+    page_weight,
+    served,
+    weight,
+)
 
 SKIPPED = shutil.ignore_patterns(
     ".git", ".venv", "node_modules", "_build", ".*_cache", ".hypothesis", "*.egg-info"
 )
 EDIT = "\n```{code-cell} ipython3\n:tags: [remove-cell]\nedited = True\n```\n"
 MEGABYTE = 2**20
-LOADS, PRESSES = 5, 60
+PRESSES = 60
 
 # From the key's own time stamp until the frame that shows the changed figure has been rendered: a
 # message sent while a frame is prepared arrives after its layout and paint. A key that changes no
@@ -99,18 +111,42 @@ def builds(book: Path) -> list[Row]:
 # ---- The pages ----------------------------------------------------------------------------------
 
 
-def open_page(browser: Browser, address: str) -> tuple[Page, float, list[Response]]:
-    """Open a page with an empty cache; return it with the milliseconds until it was usable."""
-    page = browser.new_context().new_page()
+@dataclass(frozen=True)
+class Visit:
+    """What one visit to a page measured."""
+
+    usable: float  # milliseconds until its sliders answer
+    requests: int
+    weight: int  # bytes, compressed
+    with_packs: int
+    shift: float
+
+
+LOOKS = [(width, theme) for width in (1280, 390) for theme in ("light", "dark")]
+
+
+def visit(browser: Browser, address: str, width: int, theme: str) -> tuple[Visit, list[float]]:
+    """Open a page with an empty cache; return what that measured, and then move its sliders."""
+    scheme: Any = theme
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
     responses: list[Response] = []
     page.on("response", lambda response: responses.append(response))
-    page.add_init_script(TIMER)
+    page.add_init_script(TIMER + OBSERVE)
     page.goto(address, wait_until="load")
     # Sliders are shown by a deferred script, which has run when the page says that it is loaded.
     usable = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     while not usable:
         usable = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-    return page, float(usable), responses
+    page.evaluate("document.fonts.ready.then(() => true)")
+    page.wait_for_timeout(100)
+    shift = float(page.evaluate(LAYOUT_SHIFT))
+    whole = sum(weight(response.body()) for response in responses)
+    seen = Visit(float(usable), len(responses), page_weight(responses), whole, shift)
+    first = (width, theme) == LOOKS[0]
+    presses = press_sliders(page) if first else []
+    context.close()
+    return seen, presses
 
 
 def press_sliders(page: Page) -> list[float]:
@@ -131,43 +167,68 @@ def press_sliders(page: Page) -> list[float]:
 
 
 def pages(site: Path) -> list[Row]:
-    """Weigh and time every section's page, in Chromium, from a local server."""
+    """Weigh and time every page, in Chromium, from a local server; print a line for each."""
     found = chromium.find()
     if not found:
         return [("pages", "not measured: " + chromium.MISSING, "")]
-    rows: list[Row] = []
-    packs: list[Row] = []
+    lines = [("page", "kB", "with packs", "requests", "usable, ms", "shift", "key to frame, ms")]
+    seen: dict[str, list[Visit]] = {}
+    packs: dict[str, int] = {}
     presses: list[float] = []
     sandbox = [] if os.geteuid() else ["--no-sandbox"]
     with served(site) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=sandbox)
         for path in sorted((site / "chapters").rglob("*.html")):
-            text = path.read_text()
-            names = EXPLORER.findall(text)
-            if not names:
-                continue
-            page_address = f"{address}{path.relative_to(site).as_posix()}"
-            times = []
-            for _ in range(LOADS):
-                page, usable, responses = open_page(browser, page_address)
-                times.append(usable)
-                last = page_weight(responses)
-                if len(times) == LOADS:
-                    presses += press_sliders(page)
-                page.context.close()
-            rows.append((f"weight of {path.stem}", f"{last / 1000:.0f} kB", "350 kB"))
-            rows.append((f"{path.stem} usable", f"{statistics.median(times):.0f} ms", "1000 ms"))
-            for name, block in zip(names, EXPLORER.split(text)[2::2], strict=True):
+            text, name = path.read_text(), path.relative_to(site / "chapters").as_posix()
+            if 'http-equiv="refresh"' in text:
+                continue  # it only leads to another
+            visits, latencies = [], list[float]()
+            for look in LOOKS:  # each in a new context, so that nothing is cached
+                measured, pressed = visit(browser, f"{address}chapters/{name}", *look)
+                visits.append(measured)
+                latencies += pressed
+            seen[name] = visits
+            presses += latencies
+            for explorer, block in zip(
+                EXPLORER.findall(text), EXPLORER.split(text)[2::2], strict=True
+            ):
                 if pack := PACK.search(block):
-                    size = weight(pack[1].encode()) / 1000
-                    packs.append((f"pack of {name}", f"{size:.0f} kB", "80 kB"))
+                    packs[explorer] = weight(pack[1].encode())
+            one = visits[0]
+            lines.append(
+                (
+                    name,
+                    f"{one.weight / 1000:.0f}",
+                    f"{one.with_packs / 1000:.0f}",
+                    f"{one.requests}",
+                    f"{statistics.median(each.usable for each in visits):.0f}",
+                    f"{max(each.shift for each in visits):.4f}",
+                    f"{statistics.quantiles(latencies, n=20)[-1]:.0f}" if latencies else "",
+                )
+            )
         browser.close()
+    said = f"median of {len(LOOKS)} visits, widths of 1280 and 390 px, light and dark"
+    print(f"\nEvery page, with an empty cache ({said})\n\n{aligned(lines)}")
+
+    def worst(what: str, value: Callable[[list[Visit]], float], form: str, most: str) -> Row:
+        name = max(seen, key=lambda page: value(seen[page]))
+        return (f"{what}, most: {name}", form.format(value(seen[name])), most)
+
+    rows = [
+        worst("weight", lambda visits: visits[0].weight / 1000, "{:.0f} kB", "350 kB"),
+        worst("requests", lambda visits: visits[0].requests, "{:.0f}", ""),
+        worst("usable", lambda v: statistics.median(x.usable for x in v), "{:.0f} ms", "1000 ms"),
+        worst("layout shift", lambda v: max(x.shift for x in v), "{:.4f}", "0.001"),
+    ]
+    if packs:
+        heaviest = max(packs, key=lambda name: packs[name])
+        rows.append((f"pack, most: {heaviest}", f"{packs[heaviest] / 1000:.0f} kB", "80 kB"))
     if presses:
-        worst = statistics.quantiles(presses, n=20)[-1]
+        slow = statistics.quantiles(presses, n=20)[-1]
         middle = statistics.median(presses)
         name = f"key press to frame, 95 % of {len(presses)} (median {middle:.0f} ms)"
-        rows.append((name, f"{worst:.0f} ms", "33 ms"))
-    return rows + packs
+        rows.append((name, f"{slow:.0f} ms", "33 ms"))
+    return rows
 
 
 # ---- Planning -----------------------------------------------------------------------------------
@@ -196,29 +257,34 @@ def planning() -> list[Row]:
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    """The rows, aligned."""
-    rows = [("", "measured", "at most"), *rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows)
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """The rows in columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure everything and print the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        book = Path(folder) / "book"
-        shutil.copytree(ROOT, book, ignore=SKIPPED)
-        for name in (".venv", "node_modules"):
-            (book / name).symlink_to(ROOT / name)
-        print("Building three times in a copy …", flush=True)
-        rows = builds(book)
-        print("Opening the pages …", flush=True)
-        rows += pages(book / "_build" / "html")
-    print("Planning …", flush=True)
-    rows += planning()
-    print("\n" + table(rows))
+def main(arguments: list[str]) -> None:
+    """Measure everything, or the pages alone, and print the tables."""
+    if arguments == ["pages"]:
+        rows = pages(build_folder() / "html")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            book = Path(folder) / "book"
+            shutil.copytree(ROOT, book, ignore=SKIPPED)
+            for name in (".venv", "node_modules"):
+                (book / name).symlink_to(ROOT / name)
+            print("Building three times in a copy …", flush=True)
+            rows = builds(book)
+            print("Opening the pages …", flush=True)
+            rows += pages(book / "_build" / "html")
+        print("\nPlanning …", flush=True)
+        rows += planning()
+    print("\n" + aligned([("", "measured", "at most"), *rows]))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 PACK = re.compile(r'<script type="application/json" class="explore-pack">(.*?)</script>', re.DOTALL)
 EXPLORER = re.compile(r'<div class="explore" data-explore="([^"]+)"')
 
+# Scripts for a browser: from before the page begins, note what moved on it; and how much did, in all.
+OBSERVE = """
+window.shifts = [];
+const named = (node) => node && node.nodeType === 1 ? node.outerHTML.slice(0, 100) : String(node);
+new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
+  if (!entry.hadRecentInput)
+    shifts.push({value: entry.value, moved: entry.sources.map((source) => named(source.node))});
+})).observe({type: "layout-shift", buffered: true});
+"""
+LAYOUT_SHIFT = "shifts.reduce((sum, shift) => sum + shift.value, 0)"
+
 
 def build_folder(root: str | Path = ROOT) -> Path:
     """The folder that holds everything a build makes: `_build`, or the environment's BOOK_BUILD_DIR.
