@@ -10,14 +10,15 @@ from tools.messages import Stop, check_port, read_port
 from tools.site import Handler, build_folder, served
 
 # Only served pages ask whether there is a newer build; the files themselves are as published.
-RELOAD = b"""<script>{
-  let seen;
-  setInterval(async () => {
-    const now = await fetch("/-/built").then((answer) => answer.text(), () => seen);
-    if (seen !== undefined && now !== seen) location.reload();
-    seen = now;
-  }, 1000);
-}</script></body>"""
+RELOAD = b"""\
+let seen;
+setInterval(async () => {
+  const now = await fetch("/-/built").then((answer) => answer.text(), () => seen);
+  if (seen !== undefined && now !== seen) location.reload();
+  seen = now;
+}, 1000);
+"""
+ASK = b'<script src="/-/reload.js"></script></body>'  # a file, as pages allow no other script
 
 
 class Reloading(Handler):
@@ -30,6 +31,9 @@ class Reloading(Handler):
         if self.path == "/-/built":
             self.answer(200, self.built.encode(), "text/plain")
             return
+        if self.path == "/-/reload.js":
+            self.answer(200, RELOAD, "text/javascript")
+            return
         path = Path(self.translate_path(self.path))
         page = path / "index.html" if path.is_dir() and self.path.endswith("/") else path
         if page.suffix == ".html" and page.exists():
@@ -40,7 +44,7 @@ class Reloading(Handler):
     def answer(self, status: int, content: bytes, kind: str) -> None:
         """Send an answer; a page asks whether there is a newer build."""
         if kind.startswith("text/html"):
-            content = content.replace(b"</body>", RELOAD)
+            content = content.replace(b"</body>", ASK)
         super().answer(status, content, kind)
 
 
