@@ -569,6 +569,12 @@ HELPERS = [
         "return (n * integral).log()[level]",
         "outlook/connections",
     ),
+    (
+        "policy_gradients/advantages.py",
+        "deltas[..., t] + gamma * lambda_ * following",
+        "deltas[..., t] + gamma * following",
+        "outlook/wrong-on-purpose",
+    ),
 ]
 
 
