@@ -570,6 +570,12 @@ HELPERS = [
         "outlook/connections",
     ),
     (
+        "planning_as_inference/soft_planning.py",
+        "0.0 - rel_entr",
+        "0.0 + rel_entr",
+        "outlook/summary",
+    ),
+    (
         "policy_gradients/advantages.py",
         "deltas[..., t] + gamma * lambda_ * following",
         "deltas[..., t] + gamma * following",
