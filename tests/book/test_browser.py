@@ -147,7 +147,7 @@ def test_formulas_fit_the_column_on_a_desktop(reader: Reader, page: str) -> None
 
 
 CUT_CODE = """
-() => [...document.querySelectorAll("pre")]
+() => [...document.querySelectorAll("main pre")]
   .filter((box) => !box.checkVisibility() || box.scrollWidth > box.clientWidth)
   .map((box) => box.textContent.split("\\n").reduce((a, b) => a.length < b.length ? b : a))
 """

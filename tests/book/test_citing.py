@@ -6,11 +6,12 @@ from html import unescape
 
 import pytest
 import yaml
+from playwright.sync_api import Browser, expect
 from pybtex.database import parse_string
 from pybtex.plugin import find_plugin
 
 from extensions.citing import Citation
-from tests.book.browser import pages, text
+from tests.book.browser import SITE, pages, text
 from tools.environment import ROOT
 
 AUTHORS = ({"name": "The authors of A & B"},)
@@ -65,3 +66,22 @@ def test_every_page_of_the_site_offers_both_from_the_citation_file() -> None:
         keys |= set(parse_string(bibtex, "bibtex").entries)
     assert len(keys) == len(pages()) - 2, "no two pages have the same key"
     assert {"reinforcement-learning-checked-2026", "policy-gradients-ppo-2026"} <= keys
+
+
+@pytest.mark.site
+def test_the_citation_opens_by_itself_and_can_be_copied(browser: Browser) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto((SITE / "chapters" / "bibliography.html").as_uri())
+        expect(page.locator("#cite")).to_be_hidden()
+        page.get_by_role("button", name="Cite this page").press("Enter")
+        expect(page.get_by_role("dialog", name="Cite this page")).to_be_visible()
+        expect(page.locator("#cite .copybtn")).to_have_count(2)
+        assert page.locator("#cite [style], #cite script").count() == 0
+        page.keyboard.press("Escape")
+        expect(page.locator("#cite")).to_be_hidden()
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto((SITE / "chapters" / "bibliography.html").as_uri())
+        page.get_by_role("button", name="Cite this page").press("Enter")
+        expect(page.locator("#cite")).to_be_visible()
