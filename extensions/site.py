@@ -4,6 +4,9 @@ Fonts and KaTeX's style sheet come from npm and are copied beside the pages, so 
 host for anything. The frame around the text is ours (``templates/``, ``assets/``). Hidden solutions
 are native ``<details>``, so they open without JavaScript.
 
+``BOOK_SOLUTIONS`` says how solutions are shown: ``folded`` (the default), ``open``, or ``none``, which
+leaves them out of the pages, their search and their notebooks, and offers no page's source.
+
 Three environment variables say where the book is published; without them no page links there:
 ``BOOK_URL`` (canonical addresses, site map), ``BOOK_REPOSITORY`` (edit and issue links, Binder and
 Colab) and ``BOOK_BRANCH`` (default ``main``).
@@ -37,6 +40,7 @@ REPAIRS = {
     '<summary aria-label="Toggle hidden content">': "<summary>",  # it has visible words
 }
 # Wrong settings end the build with SystemExit: Jupyter Book buries Sphinx's own errors in traces.
+SOLUTIONS = ("folded", "open", "none")
 NOTEBOOKS_BRANCH = "notebooks"  # where the publishing workflow puts the converted .ipynb files
 
 
@@ -53,6 +57,9 @@ class Summary(nodes.General, nodes.TextElement):
 
 def fold(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Turn admonitions with class ``dropdown`` into ``<details>``, and tidy exercises and proofs."""
+    if app.config.book_solutions == "none":
+        for node in [node for node in doctree.findall(nodes.Element) if is_solution(node)]:
+            node.parent.remove(node)
     for node in [node for node in doctree.findall(nodes.Element) if is_box(node)]:
         # Their content is wrapped in a section, or the box named, with the same id everywhere.
         node["ids"] = [name for name in node["ids"] if name != "proof"]
@@ -72,6 +79,7 @@ def fold(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             summary = Summary("", "", *title.children)
             details = Details("", summary, *node[1:], classes=["admonition", *node["classes"]])
             details["ids"] = node["ids"]
+            details["open"] = app.config.book_solutions == "open" and is_solution(node)
             node.parent[node.parent.index(node)] = details
 
 
@@ -88,9 +96,14 @@ def is_box(node: nodes.Element) -> bool:
     return isinstance(node, nodes.Admonition) or {"proof"} <= set(node["classes"])
 
 
+def is_solution(node: nodes.Element) -> bool:
+    """Return whether a node is the solution of an exercise."""
+    return isinstance(node, nodes.Admonition) and "solution" in node["classes"]
+
+
 def visit_details(self: HTML5Translator, node: Details) -> None:
     """Open ``<details>``."""
-    self.body.append(self.starttag(node, "details"))
+    self.body.append(self.starttag(node, "details", **({"open": "open"} if node["open"] else {})))
 
 
 def depart_details(self: HTML5Translator, node: Details) -> None:
@@ -177,6 +190,13 @@ def configure(app: Sphinx, config: Config) -> None:
         config.ogp_social_cards = {
             "enable": False
         }  # one picture for all pages (extensions/card.py)
+        config.ogp_social_cards = {"enable": False}
+    if config.book_solutions not in SOLUTIONS:
+        raise SystemExit(
+            f"BOOK_SOLUTIONS is {config.book_solutions!r}; allowed are {', '.join(SOLUTIONS)}."
+        )
+    if config.book_solutions == "none":
+        config.html_copy_source = False  # it has them
     if config.book_repository and not re.fullmatch(
         r"https://github\.com/[\w.-]+/[\w.-]+", config.book_repository
     ):
@@ -218,13 +238,17 @@ def page_context(
     """Give the templates a page's links, and take away the files that no page needs."""
     context["author"] = app.config.author
     context["root_title"] = app.env.titles[app.config.root_doc].astext()
-    context["page_toc"], context["page_links"], context["page_source"] = "", [], ""
+    context["page_toc"], context["page_links"] = "", []
+    context["page_notebook"] = context["page_source"] = ""
     if doctree is not None:
         source = str(app.env.doc2path(page, base=False)).replace(os.sep, "/")
         notebook = "kernelspec" in app.env.metadata[page]
         context["page_toc"] = headings(app, page)
         context["page_links"] = page_links(app.config, page, source, notebook)
+        context["page_notebook"] = f"{page}.ipynb" if notebook else ""
         context["page_source"] = f"_sources/{context['sourcename']}" if notebook else ""
+        if not app.config.html_copy_source:
+            context["page_source"] = ""
         for found, repaired in REPAIRS.items():
             context["body"] = context["body"].replace(found, repaired)
     context["css_files"] = [
@@ -253,7 +277,12 @@ def forget_words(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    for name, default in [("URL", ""), ("REPOSITORY", ""), ("BRANCH", "main")]:
+    for name, default in [
+        ("URL", ""),
+        ("REPOSITORY", ""),
+        ("BRANCH", "main"),
+        ("SOLUTIONS", SOLUTIONS[0]),
+    ]:
         value = os.environ.get(f"BOOK_{name}") or default
         app.add_config_value(f"book_{name.lower()}", value, "html", str)
     if os.environ.get("BOOK_URL"):

@@ -27,7 +27,9 @@ from tools.site import build_folder
 SHARED = ("_config.yml", "_toc.yml", "constraints.txt", "package-lock.json")
 SHARED_FOLDERS = ("assets", "extensions", "templates")
 FOLDERS = ("chapters", "rl_helpers")
-SETTINGS = ("BOOK_BRANCH", "BOOK_REPOSITORY", "BOOK_SECTION_LIMIT", "BOOK_URL")
+SETTINGS = (
+    "BOOK_BRANCH", "BOOK_REPOSITORY", "BOOK_SECTION_LIMIT", "BOOK_SOLUTIONS", "BOOK_URL"
+)  # fmt: skip
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 PROBLEM = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception)\b.*: ")
 

@@ -14,7 +14,6 @@ from tests.book.books import build, cell, executed, html, project, section
 from tools.build import keys, sources
 from tools.environment import ROOT
 from tools.leftovers import files, is_leftover, pages
-from tools.notebooks import section_files
 
 BROKEN = section("Left", "{numref}`nowhere`", cell("raise SystemExit"))
 NOTEBOOK = nbformat.writes(nbformat.v4.new_notebook())
@@ -87,7 +86,6 @@ def test_a_leftover_is_no_page_and_no_source(name: str, book: Path) -> None:
         assert path not in sources(book)
         assert path not in files(book / folder)
     assert [page.name for page in pages(book)] == ["one.md", "two.md"]
-    assert [page.name for page in section_files(book)] == ["one.md"]
     assert (keys(book), execution_key(book, CELLS)) == before
 
 

@@ -13,7 +13,6 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from tools import build, chromium, environment, notebooks, targets
@@ -345,61 +344,26 @@ def test_second_build_waits_for_the_first(book: Path) -> None:
     assert site.read_text() == "fresh"
 
 
-# ---- Converted notebooks ------------------------------------------------------------------------
-
-SECTION = """\
----
-jupytext:
-  formats: md:myst
-  text_representation: {extension: .md, format_name: myst}
-kernelspec: {display_name: Python 3, language: python, name: python3}
----
-
-# A section
-
-```{code-cell} ipython3
-:tags: [remove-input]
-1 + 1
-```
-"""
+# ---- Notebooks for the branch that Colab opens ---------------------------------------------------
 
 
-@pytest.fixture
-def sections(tmp_path: Path) -> Path:
-    (tmp_path / "chapters" / "part").mkdir(parents=True)
-    (tmp_path / "chapters" / "part" / "one.md").write_text(SECTION)
-    (tmp_path / "chapters" / "intro.md").write_text("# No code\n")
-    return tmp_path
+def test_the_sites_notebooks_are_copied_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "html" / "chapters" / "part" / "one.ipynb"
+    page.parent.mkdir(parents=True)
+    page.write_text("a notebook")
+    page.with_suffix(".html").write_text("its page")
+    out = tmp_path / "out"
+    assert notebooks.copy(out, tmp_path / "html") == [out / "chapters" / "part" / "one.ipynb"]
+    copied = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert copied == {"README.md", "chapters/part/one.ipynb"}
 
 
-def test_sections_become_notebooks_that_install_the_helpers(sections: Path) -> None:
-    out = sections / "out"
-    repository = "https://github.com/owner/name"
-    written = notebooks.write(out, sections, repository, "abc123", "https://book.example/")
-    assert written == [out / "chapters" / "part" / "one.ipynb"]
-    notebook = nbformat.read(written[0], as_version=4)
-    link, setup, title, code = notebook.cells
-    assert "(https://book.example/chapters/part/one.html)" in link.source
-    assert f"git+{repository}@abc123" in setup.source
-    assert title.source.startswith("# A section")
-    assert code.source == "1 + 1"
-    assert code.metadata.tags == ["remove-input"]
-    assert all(cell.outputs == [] for cell in (setup, code))
-    assert notebook.metadata.kernelspec.name == "python3"
-
-
-def test_conversion_is_reproducible_and_needs_no_address(sections: Path) -> None:
-    one = notebooks.write(sections / "a", sections, "", "", "")
-    two = notebooks.write(sections / "b", sections, "", "", "")
-    assert one[0].read_bytes() == two[0].read_bytes()
-    assert len(nbformat.read(one[0], as_version=4).cells) == 2
-
-
-def test_setup_cell_does_nothing_where_the_helpers_are(sections: Path) -> None:
-    written = notebooks.write(sections / "a", sections, "https://github.com/o/n", "main", "")
-    source = nbformat.read(written[0], as_version=4).cells[0].source
-    plain = source.replace("%pip", "raise SystemExit  # %pip")
-    exec(compile(plain, "setup", "exec"), {})
+def test_without_a_site_nothing_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BOOK_BUILD_DIR", str(tmp_path))
+    assert notebooks.main([str(tmp_path / "out")]) == 1
+    assert "make book" in capsys.readouterr().err
 
 
 def test_conversion_without_a_folder_says_how(capsys: pytest.CaptureFixture[str]) -> None:
