@@ -11,10 +11,13 @@ LABEL ?=
 # For `make robust`: how many seeds, and the first of them.
 SEEDS ?=
 FIRST ?=
-export TORCH_INDEX PORT ARGS LABEL SEEDS FIRST
+# For `make section`: part/name of the new section, and its title.
+NAME ?=
+TITLE ?=
+export TORCH_INDEX PORT ARGS LABEL SEEDS FIRST NAME TITLE
 
 .DEFAULT_GOAL := help
-TARGETS := book check test robust mutate accept lab serve bench bench-book lock clean distclean
+TARGETS := book check test robust mutate accept section teaching lab serve bench bench-book lock clean distclean
 .PHONY: help $(TARGETS)
 
 help:
@@ -24,6 +27,10 @@ help:
 	@echo "make robust      every section with other seeds and other instructions (SEEDS=20, ARGS=<sections>)"
 	@echo "make mutate      how many small mistakes planted in the helpers are noticed (ARGS=<how many>)"
 	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all), or list new addresses (LABEL=addresses)"
+
+	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all)"
+	@echo "make section     begin a section from the template (NAME=part/name TITLE=\"…\")"
+	@echo "make teaching    student notebooks without solutions, and every figure as SVG, into _build/teaching"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
 	@echo "make serve       a local server that rebuilds when a source changes (PORT=8000)"
 	@echo "make bench       compare losses and training with other implementations"
@@ -31,7 +38,7 @@ help:
 	@echo "make lock        resolve requirements-dev.txt anew and write constraints.txt"
 	@echo "make clean       remove what was built; make distclean also what was installed"
 	@echo
-	@echo "Variables: PYTHON=python3.12  TORCH_INDEX=<address of CPU-only torch wheels>  PORT=8001  LABEL=eq-gae"
+	@echo "Variables: PYTHON=python3.12  TORCH_INDEX=<address of CPU-only torch wheels>  PORT=8001  LABEL=eq-gae  BOOK_SOLUTIONS=none"
 
 $(TARGETS):
 	@command -v "$(PYTHON)" >/dev/null || { \

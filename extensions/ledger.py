@@ -72,6 +72,7 @@ def survey(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Report what the lints find, note all checks, and return the ledger's page if they changed."""
     pages = lints.read_pages(env)
     found = [
+        *lints.lint_todos(pages),
         *lints.lint_equations(pages),
         *lints.lint_checks(pages),
         *lints.lint_sides(pages),

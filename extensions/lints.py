@@ -128,6 +128,14 @@ def lint_equations(pages: list[Page]) -> Iterator[Fault]:
             displayed.setdefault(label, page.docname)
 
 
+def lint_todos(pages: list[Page]) -> Iterator[Fault]:
+    """Nothing is left to be written: what the template of a section asks for is said by line."""
+    for page in pages:
+        for number, line in enumerate(page.text.splitlines(), start=1):
+            if match := re.search(r"\bTODO\b[:,]? *(.*)", line):
+                yield page.docname, number, f"still to be written: {match[1].rstrip(chr(34))}"
+
+
 def lint_checks(pages: list[Page]) -> Iterator[Fault]:
     """Every check is of an equation of its section, rejects a mistake and can be linked to."""
     for page in pages:

@@ -13,8 +13,8 @@ from tools import environment
 from tools.messages import FULL, Stop
 
 USAGE = (
-    "Targets: book, check, test, robust, mutate, accept, lab, serve, lock, bench, bench-book, clean, "
-    "distclean (see make help)"
+    "Targets: book, check, test, robust, mutate, accept, section, teaching, lab, serve, lock, bench, "
+    "bench-book, clean, distclean (see make help)"
 )
 LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
 
@@ -86,6 +86,16 @@ def run(target: str) -> int:
     elif target == "accept":
         environment.ensure("book")
         status = module("tools.locks", os.environ.get("LABEL", ""))
+    elif target == "section":
+        environment.ensure("book")
+        words = [os.environ.get("NAME", ""), os.environ.get("TITLE", "")]
+        status = module("tools.new_section", *words)
+    elif target == "teaching":
+        environment.ensure("book")
+        from tools import build
+
+        build.main()
+        status = module("tools.teaching")
     elif target == "lock":
         environment.ensure("dev")
         lock()
