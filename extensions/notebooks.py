@@ -104,7 +104,7 @@ class Writer:
         if isinstance(node, nodes.raw | nodes.image | nodes.comment | addnodes.index):
             return ""
         said = "".join(self.inline(child) for child in node.children)
-        mark = {"emphasis": "*", "strong": "**"}.get(node.tagname, "")  # type: ignore[attr-defined]
+        mark = {"emphasis": "*", "strong": "**"}.get(node.tagname, "")
         return f"{mark}{said}{mark}" if said.strip() else said
 
     def reference(self, node: nodes.reference) -> str:

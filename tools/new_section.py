@@ -63,7 +63,8 @@ def begin(name: str, title: str, root: Path = ROOT) -> Path:
 def main(arguments: list[str]) -> int:
     """Make section."""
     try:
-        file = begin(*arguments)
+        name, title = arguments
+        file = begin(name, title)
     except Stop as stop:
         print(stop, file=sys.stderr)
         return 1
