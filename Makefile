@@ -27,8 +27,6 @@ help:
 	@echo "make robust      every section with other seeds and other instructions (SEEDS=20, ARGS=<sections>)"
 	@echo "make mutate      how many small mistakes planted in the helpers are noticed (ARGS=<how many>)"
 	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all), or list new addresses (LABEL=addresses)"
-
-	@echo "make accept      accept a changed equation, or its changed check (LABEL=eq-…, LABEL=all)"
 	@echo "make section     begin a section from the template (NAME=part/name TITLE=\"…\")"
 	@echo "make teaching    student notebooks without solutions, and every figure as SVG, into _build/teaching"
 	@echo "make lab         JupyterLab with live sliders; a double click opens a section as a notebook"
