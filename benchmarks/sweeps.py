@@ -1,10 +1,10 @@
 """Measure what an engine spends on a task, and what a batch of seeds saves against processes.
 
-Run with `python -m benchmarks.sweeps`. The first table is of tasks that do nothing: milliseconds of
-CPU time a task in the process that hands the tasks out (of Dask the scheduler; the client's are in
-the table too) and in the workers, one by one and in the batches that joblib makes, the median of `ROUNDS` rounds, with the least and the most. CPU
-time hardly depends on what else the machine does. The second: CPU time of `SEEDS` bandit runs, as
-one batch and as one task each.
+Run with `python -m benchmarks.sweeps`. The first table is of tasks that do nothing: CPU time a task
+in the process that runs the sweep, in Dask's scheduler and in the workers, with tasks handed out
+one by one and in the batches that joblib makes. The second is of bandit runs, as one batch and as
+one task each. Each row is the median of `ROUNDS` rounds; CPU time depends less than the clock on
+what else the machine does.
 """
 
 import statistics

@@ -109,6 +109,7 @@ def run(target: str) -> int:
             module("pytest", "-q", "benchmarks", PYTHONPATH=peers)
             or module("benchmarks.bandits")
             or module("benchmarks.messages")
+            or module("benchmarks.sweeps")
             or module("benchmarks.cartpole", PYTHONPATH=peers)
             or module("benchmarks.pendulum", PYTHONPATH=peers)
             or module("benchmarks.language_models", PYTHONPATH=peers)

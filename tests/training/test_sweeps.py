@@ -168,7 +168,9 @@ def test_without_a_cluster_dask_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(sweeps, "Parallel", unconnected)
     monkeypatch.setattr(sweeps, "parallel_config", lambda **_: memoryview(b""))
-    with pytest.raises(ValueError, match="engine is 'dask', and there is no cluster: To use Joblib"):
+    with pytest.raises(
+        ValueError, match="engine is 'dask', and there is no cluster: To use Joblib"
+    ):
         sweep(draw, SETTINGS, N_SEEDS, SEED, engine="dask")
 
 
