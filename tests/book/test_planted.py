@@ -581,6 +581,18 @@ HELPERS = [
         "deltas[..., t] + gamma * following",
         "outlook/wrong-on-purpose",
     ),
+    (
+        "training/sweeps.py",
+        "SeedSequence(seed, spawn_key=(i,))",
+        "SeedSequence()",
+        "outlook/scaling-up",
+    ),
+    (
+        "training/sweeps.py",
+        "results[k : k + n_seeds] for k in range(0, len(results), n_seeds)",
+        "results[k :: len(settings)] for k in range(len(settings))",
+        "outlook/scaling-up",
+    ),
 ]
 
 
