@@ -17,11 +17,12 @@ TITLE ?=
 export TORCH_INDEX PORT ARGS LABEL SEEDS FIRST NAME TITLE
 
 .DEFAULT_GOAL := help
-TARGETS := book check test robust mutate accept section teaching lab serve bench bench-book lock clean distclean
+TARGETS := book pdf check test robust mutate accept section teaching lab serve bench bench-book lock clean distclean
 .PHONY: help $(TARGETS)
 
 help:
 	@echo "make book        install what is needed, then execute and build the book into _build/html"
+	@echo "make pdf         build the book, print it into one PDF, and link its pages to that"
 	@echo "make check       lint, types and unit tests, without a build (ARGS=… goes to pytest)"
 	@echo "make test        build, then run every check (ARGS=… goes to pytest)"
 	@echo "make robust      every section with other seeds and other instructions (SEEDS=20, ARGS=<sections>)"

@@ -5,8 +5,8 @@ import shutil
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MISSING = (
-    "No Chromium: the browser tests need one on the PATH (on Debian: apt install chromium) "
-    "or its path in the environment variable CHROMIUM."
+    "No Chromium: the browser tests and make pdf need one on the PATH "
+    "(on Debian: apt install chromium) or its path in the environment variable CHROMIUM."
 )
 
 

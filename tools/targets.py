@@ -13,8 +13,8 @@ from tools import environment
 from tools.messages import FULL, Stop
 
 USAGE = (
-    "Targets: book, check, test, robust, mutate, accept, section, teaching, lab, serve, lock, bench, "
-    "bench-book, clean, distclean (see make help)"
+    "Targets: book, pdf, check, test, robust, mutate, accept, section, teaching, lab, serve, lock, "
+    "bench, bench-book, clean, distclean (see make help)"
 )
 LEFTOVERS = (".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "rl_helpers.egg-info")
 
@@ -62,6 +62,12 @@ def run(target: str) -> int:
         from tools import build
 
         build.main()
+    elif target == "pdf":
+        environment.ensure("dev")
+        from tools import build
+
+        build.main()
+        status = module("tools.pdf")
     elif target in ("check", "test"):
         environment.ensure("dev")
         from tools import check
