@@ -1,4 +1,5 @@
-/* Before the first paint: the reader's own choice of light or dark, else the system's. */
+/* Before the first paint: the reader's own choice of light or dark, else the system's; and a request for
+   the typefaces that a page begins with, so that no line moves when they come. */
 (function (root) {
   "use strict";
   let mode = null;
@@ -9,4 +10,13 @@
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.mode = mode;
   root.dataset.theme = mode === "auto" ? (dark ? "dark" : "light") : mode;
+
+  if (location.protocol === "file:") return; // a browser allows no such request there
+  ["source-serif-4-latin-400", "source-serif-4-latin-600", "source-sans-3-latin-400", "source-sans-3-latin-600"]
+    .forEach((name) => {
+      const link = document.createElement("link");
+      Object.assign(link, { rel: "preload", as: "font", type: "font/woff2", crossOrigin: "" });
+      link.href = new URL(`fonts/${name}-normal.woff2`, document.currentScript.src);
+      document.head.append(link);
+    });
 })(document.documentElement);
