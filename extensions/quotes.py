@@ -60,7 +60,7 @@ def docname_of(section: str, docnames: Collection[str]) -> str:
         return found[0]
     if found:
         raise ValueError(f"{section!r} names {', '.join(found)}; write more of the path")
-    known = ", ".join(sorted(name.rpartition("/")[2] for name in docnames))
+    known = ", ".join(sorted({name.rpartition("/")[2] for name in docnames}))
     raise ValueError(f"no section is named {section!r}; sections are: {known}")
 
 
