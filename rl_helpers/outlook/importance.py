@@ -3,6 +3,8 @@
 Weights are given by their logarithms, such as r(x, y)/β, up to a constant: only ratios count.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,14 +17,14 @@ from rl_helpers.validation import (
     require_same_shape,
 )
 
-STEP = 0.1  # of the quadrature, in the logarithm of t: enough for the last digits of a float64
+STEP = 0.25  # of the quadrature, in the logarithm of t: enough for the last digits of a float64
 MOST_NATS = 600.0  # between weights: beyond, the smallest is no float64 any more
 
 
 def weighted_mean(
     log_weights: Float[Tensor, "*batch n"], values: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
-    """Self-normalised importance sampling: the mean of values at n draws, by their weights.
+    """Self-normalised importance sampling: the weighted mean of values at n draws.
 
     Args:
         log_weights: log of each draw's weight, up to a constant.
@@ -41,8 +43,10 @@ def weighted_mean(
     return (log_weights.softmax(-1) * values).sum(-1)
 
 
-def effective_sample_size(log_weights: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
-    """How many equally weighted draws n weighted ones are worth: (sum w)² / sum w², from 1 to n.
+def effective_sample_size(
+    log_weights: Float[Tensor, "*batch n"],
+) -> Float[Tensor, "*batch"]:
+    """How many unweighted draws n weighted ones are worth: (sum w)² / sum w², 1 to n.
 
     Args:
         log_weights: log of each draw's weight, up to a constant.
@@ -64,7 +68,7 @@ def resampling(
     log_weights: Float[Tensor, "*batch responses"],
     n: int,
 ) -> Float[Tensor, "*batch responses"]:
-    """log-probability of the response that is kept: one of n draws, in proportion to its weight.
+    """log-probability of keeping each response: of n draws one, as their weights say.
 
     The integral over t is a sum over equal steps in log t, which for an integrand as smooth as this
     one is exact to rounding.
@@ -91,22 +95,32 @@ def resampling(
     require_log_distributions(log_reference=log_reference)
     span = float((log_weights.max(-1).values - log_weights.min(-1).values).max())
     require(span <= MOST_NATS, "log_weights", f"{span:.0f} nats apart", f"at most {MOST_NATS:.0f}")
-    shape, size = log_reference.shape, log_reference.shape[-1]
-    rows = zip(log_reference.reshape(-1, size), log_weights.reshape(-1, size), strict=True)
-    return torch.stack([p + _log_gain(p, log_w, n) for p, log_w in rows]).reshape(shape)
+    size = log_reference.shape[-1]
+    rows = (log_reference.reshape(-1, size), log_weights.reshape(-1, size))
+    gains = [log_gain(p, log_w, n) for p, log_w in zip(*rows, strict=True)]
+    return log_reference + torch.stack(gains).reshape(log_reference.shape)
 
 
-def _log_gain(
+def log_gain(
     log_p: Float[Tensor, " responses"], log_w: Float[Tensor, " responses"], n: int
 ) -> Float[Tensor, " responses"]:
-    """log(n w ∫ exp(-t w) φ(t)^(n - 1) dt) of each response, level by level of equal weights."""
+    """log of n w ∫ exp(-t w) φ(t)^(n - 1) dt, where φ is the mean of exp(-t w).
+
+    Args:
+        log_p: log π_ref(y) of all responses to one prompt.
+        log_w: log of their weights; equal weights are one level.
+        n: number of draws.
+
+    Source: eq-resampling, divided by the reference.
+    """
     levels, level = (log_w - log_w.max()).unique(return_inverse=True)
-    mass = torch.zeros_like(levels).index_add(0, level, log_p.softmax(-1).to(levels.dtype))
-    nothing_yet, all_over = -40.0 - torch.tensor(float(n)).log(), 4.0 - levels.min()
-    t = torch.arange(float(nothing_yet), float(all_over), STEP, dtype=levels.dtype).exp()
+    p = log_p.softmax(-1).to(levels.dtype)
+    mass = torch.zeros_like(levels).index_add(0, level, p)
+    start, end = -40.0 - math.log(n), 4.0 - float(levels.min())
+    t = torch.arange(start, end, STEP, dtype=levels.dtype).exp()
     decay = -t.unsqueeze(-1) * levels.exp()  # [times, levels]
     alive = decay.exp()
-    phi, lost = alive @ mass, -decay.expm1() @ mass  # near 1 its logarithm is taken from 1 - φ
+    phi, lost = alive @ mass, -decay.expm1() @ mass  # 1 - φ is exact where φ is near 1
     near = ((n - 1) * torch.log1p(-lost.clamp(max=0.5))).exp()
     others = torch.where(lost < 0.5, near, phi ** (n - 1))
     integral = STEP * (t * others) @ alive  # dt is t d(log t)
