@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from rl_helpers.training.recorder import progress
 from rl_helpers.validation import require, require_at_least
 
+PATIENCE = 300  # seconds for a cluster to start, on a machine that is busy
 ENGINES = ("sequential", "threading", "loky", "dask")
 Setting = TypeVar("Setting")
 Result = TypeVar("Result")
@@ -108,12 +109,13 @@ def local_cluster(workers: int = 2) -> Iterator[Any]:
     with TemporaryDirectory() as folder:
         shared = ["--scheduler-file", str(Path(folder) / "scheduler.json"), "--no-dashboard"]
         scheduler = ["scheduler", *shared, "--host", "127.0.0.1", "--port", "0"]
+        scheduler += ["--idle-timeout", "1 hour"]  # in case nobody is left to end it
         worker = ["worker", *shared, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny"]
         worker += ["--local-directory", folder]
         processes = [_start(command) for command in [scheduler, *[worker] * workers]]
         try:
-            with Client(scheduler_file=shared[1]) as client:
-                client.wait_for_workers(workers)
+            with Client(scheduler_file=shared[1], timeout=PATIENCE) as client:
+                client.wait_for_workers(workers, timeout=PATIENCE)
                 # What a dead worker took with it is computed again: no need to warn.
                 logging.getLogger("distributed.client").setLevel(logging.ERROR)
                 yield client
