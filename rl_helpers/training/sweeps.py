@@ -111,7 +111,7 @@ def local_cluster(workers: int = 2) -> Iterator[Any]:
         scheduler = ["scheduler", *shared, "--host", "127.0.0.1", "--port", "0"]
         scheduler += ["--idle-timeout", "1 hour"]  # in case nobody is left to end it
         worker = ["worker", *shared, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny"]
-        worker += ["--local-directory", folder]
+        worker += ["--local-directory", folder, "--death-timeout", str(PATIENCE)]
         processes = [_start(command) for command in [scheduler, *[worker] * workers]]
         try:
             with Client(scheduler_file=shared[1], timeout=PATIENCE) as client:
