@@ -12,6 +12,7 @@ neither on the engine, nor on the number of workers, nor on who finishes first.
 """
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -126,9 +127,10 @@ def local_cluster(workers: int = 2) -> Iterator[Any]:
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
-    """Start a process of the cluster, whose log nobody reads."""
-    whole = [sys.executable, "-m", "dask", *command]
-    return subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Start a process of the cluster, which finds the modules of this one; nobody reads its log."""
+    whole, quiet = [sys.executable, "-m", "dask", *command], subprocess.DEVNULL
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(whole, env=env, stdout=quiet, stderr=quiet)
 
 
 def _run(
