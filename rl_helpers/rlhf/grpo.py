@@ -16,10 +16,10 @@ from torch import Tensor
 from rl_helpers.policy_gradients.losses import importance_ratio, value_loss
 from rl_helpers.rlhf.arithmetic import END, Questions, accuracy
 from rl_helpers.rlhf.divergences import k3
-from rl_helpers.rlhf.language_policy import Responses, token_log_probs
+from rl_helpers.rlhf.language_policy import sample, token_log_probs
 from rl_helpers.rlhf.transformer import Cache, Transformer
 from rl_helpers.training.optim import Adam
-from rl_helpers.training.seeds import gumbel_noise, permutations, seed_generators
+from rl_helpers.training.seeds import permutations, seed_generators
 from rl_helpers.validation import (
     require,
     require_at_least,
@@ -324,6 +324,7 @@ def train_grpo(
     return GrpoRun(steps, tuple(kept), rewards, silent)
 
 
+@torch.no_grad()
 def answer(
     policy: Transformer,
     questions: Questions,
@@ -333,45 +334,10 @@ def answer(
 ) -> Groups:
     """Sample a group of answers to each question, and verify them."""
     prompts = questions.prompts[asked]  # [seeds, n, P]
-    y = sample_groups(policy, prompts, group, questions.max_tokens, generators)
-    right = questions.is_right(asked.unsqueeze(-1).expand(-1, -1, group), y.tokens)
-    return Groups(prompts, y.tokens, y.live, y.log_probs, right.to(y.log_probs.dtype))
-
-
-@torch.no_grad()
-def sample_groups(
-    policy: Transformer,
-    prompts: Int[Tensor, "seeds n P"],
-    group: int,
-    max_tokens: int,
-    generators: Sequence[torch.Generator],
-) -> Responses:
-    """A group of responses to every prompt, which is read once; else as `language_policy.sample`.
-
-    Args:
-        policy: of all seeds.
-        prompts: their tokens [seeds, n, P].
-        group: responses to each, G.
-        max_tokens: most tokens of a response, L.
-        generators: one a seed.
-
-    Returns:
-        Tokens, which of them were chosen, and their log-probabilities [seeds, n, G, L].
-    """
-    outputs, cache = policy.extend(prompts, Cache())
-    outputs, cache = outputs.repeat_interleave(group, dim=1), cache.repeat(group)
-    live, steps = torch.ones(outputs.shape[:2], dtype=torch.bool), []
-    for step in range(max_tokens):
-        log_policy = outputs[:, :, -1, : END + 1].log_softmax(-1)
-        chosen = (log_policy + gumbel_noise(generators, log_policy.shape[1:])).argmax(-1)
-        token = torch.where(live, chosen, END)
-        log_prob = log_policy.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-        steps.append((token, live, log_prob * live))
-        live = live & (token != END)
-        if step < max_tokens - 1:
-            outputs, cache = policy.extend(token.unsqueeze(-1), cache)
-    found = (torch.stack(x, dim=-1) for x in zip(*steps, strict=True))
-    return Responses(*(x.unflatten(1, (-1, group)) for x in found))
+    y = sample(policy, prompts, questions.max_tokens, END, generators, group)
+    tokens, live, log_probs = (x.unflatten(1, (-1, group)) for x in y)
+    right = questions.is_right(asked.unsqueeze(-1).expand(-1, -1, group), tokens)
+    return Groups(prompts, tokens, live, log_probs, right.to(log_probs.dtype))
 
 
 def batch_loss(

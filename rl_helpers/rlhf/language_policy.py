@@ -62,30 +62,37 @@ def prompt_tokens(language: Language, prompts: Int[Tensor, "*batch"]) -> Int[Ten
 @torch.no_grad()
 def sample(
     model: Transformer,
-    prompts: Int[Tensor, "seeds batch P"],
+    prompts: Int[Tensor, "seeds n P"],
     max_tokens: int,
     end: int,
     generators: Sequence[torch.Generator],
+    group: int = 1,
 ) -> Responses:
-    """One response to every prompt, token by token; each is read once.
+    """Responses to every prompt, token by token; each is read once.
 
     Args:
         model: of all seeds.
-        prompts: their tokens [seeds, batch, P].
+        prompts: their tokens [seeds, n, P].
         max_tokens: L, most tokens chosen, at least 1; what has not ended then is cut
             off.
         end: the end token.
         generators: one a seed.
+        group: G, responses to each prompt, at least 1.
+
+    Returns:
+        n G responses a seed, those to one prompt side by side.
 
     Raises:
         ValueError: sequences longer than the transformer's context.
     """
-    require_at_least(1, max_tokens=max_tokens)
-    seeds, batch = prompts.shape[:2]
+    require_at_least(1, max_tokens=max_tokens, group=group)
+    seeds, batch = prompts.shape[0], prompts.shape[1] * group
     live, read, cache = torch.ones(seeds, batch, dtype=torch.bool), prompts, Cache()
     steps = []
-    for _ in range(max_tokens):
+    for step in range(max_tokens):
         outputs, cache = model.extend(read, cache)
+        if step == 0:  # from here on, responses to one prompt differ
+            outputs, cache = outputs.repeat_interleave(group, dim=1), cache.repeat(group)
         log_policy = outputs[:, :, -1, : end + 1].log_softmax(-1)
         noise = gumbel_noise(generators, log_policy.shape[1:])
         sampled = (log_policy + noise).argmax(-1)  # the Gumbel-max trick

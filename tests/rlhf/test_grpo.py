@@ -23,7 +23,6 @@ from rl_helpers.rlhf.grpo import (
     centred,
     grpo_loss,
     leave_one_out,
-    sample_groups,
     sequence_ratio,
     standardised,
     train_grpo,
@@ -157,17 +156,12 @@ def pupil(n_seeds: int = 2, n_values: int = 1) -> Transformer:
     return train_lesson(config, addition(2), n_seeds)
 
 
-def test_groups_are_sampled_as_repeated_prompts_are() -> None:
+def test_a_group_s_question_is_read_once_for_all() -> None:
     model, questions = pupil(), addition(2)
     prompts = questions.prompts[torch.tensor([[0, 4, 8], [1, 2, 3]])]
-    both = (seed_generators(5, 2) for _ in range(2))
-    found = sample_groups(model, prompts, 3, questions.max_tokens, next(both))
-    each = prompts.repeat_interleave(3, dim=1)
-    expected = sample(model, each, questions.max_tokens, END, next(both))
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.flatten(1, 2), other, rtol=1e-4, atol=1e-5)
-    outputs = grpo.group_outputs(model, prompts, found.tokens)
-    whole = outputs_before(model, each, expected.tokens)
+    tokens = sample(model, prompts, questions.max_tokens, END, seed_generators(5, 2), 3).tokens
+    outputs = grpo.group_outputs(model, prompts, tokens.unflatten(1, (3, 3)))
+    whole = outputs_before(model, prompts.repeat_interleave(3, dim=1), tokens)
     torch.testing.assert_close(outputs.flatten(1, 2), whole, rtol=1e-4, atol=1e-5)
 
 

@@ -141,6 +141,16 @@ def test_samples_of_a_seed_do_not_depend_on_those_beside_it() -> None:
     assert torch.equal(one.tokens, three.tokens[:1])
 
 
+def test_a_group_is_sampled_as_its_prompt_repeated_is() -> None:
+    model, prompts = speaker(), prompt_tokens(TINY, torch.tensor([[0, 1, 1], [1, 0, 0]]))
+    group = sample(model, prompts, 3, TINY.end, seed_generators(5, 2), group=4)
+    each = prompts.repeat_interleave(4, dim=1)
+    for one, other in zip(
+        group, sample(model, each, 3, TINY.end, seed_generators(5, 2)), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_what_does_not_end_is_cut_off() -> None:
     model = speaker()
     model.weights["bias of head"][:, TINY.end] = -30.0  # parameters of the model: it never ends
@@ -164,6 +174,12 @@ def test_no_tokens_to_choose() -> None:
     prompts = prompt_tokens(TINY, torch.zeros(2, 1, dtype=torch.long))
     with pytest.raises(ValueError, match="max_tokens is 0; it must be at least 1"):
         sample(speaker(), prompts, 0, TINY.end, seed_generators(0, 2))
+
+
+def test_an_empty_group() -> None:
+    prompts = prompt_tokens(TINY, torch.zeros(2, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match="group is 0; it must be at least 1"):
+        sample(speaker(), prompts, 2, TINY.end, seed_generators(0, 2), group=0)
 
 
 def test_longer_than_the_context() -> None:
