@@ -32,7 +32,7 @@ LEFT_OUT = [
 ]
 ABBREVIATIONS = re.compile(
     r"(?:^|[\s(“\"'*_–—-])(?:e\.g|i\.e|cf|vs|etc|et al|resp|approx|ca|no|nos|pp?|vol|ed|eds|ch|chap|"
-    r"sec|secs|fig|figs|eq|eqs|eqn|thm|lem|def|ex|app|ref|refs|dr|mr|mrs|prof|st|jr|[a-z])\.$",
+    r"sec|secs|fig|figs|eq|eqs|eqn|thm|lem|def|ex|app|ref|refs|dr|mr|mrs|prof|st|jr|(?<!part )[a-z])\.$",
     re.IGNORECASE,
 )
 MARKER = re.compile(
