@@ -70,8 +70,8 @@ def resampling(
 ) -> Float[Tensor, "*batch responses"]:
     """log-probability of keeping each response: of n draws one, as their weights say.
 
-    The integral over t is a sum over equal steps in log t, which for an integrand as smooth as this
-    one is exact to rounding.
+    The integral over t is a sum over equal steps in log t, which for an integrand as
+    smooth as this one is exact to rounding.
 
     Args:
         log_reference: log π_ref(y|x) of all responses.
