@@ -48,10 +48,11 @@ def sweep(
     *,
     engine: str = "sequential",
 ) -> list[list[Result]]:
-    """Call a function for every setting with every seed; return the results [settings][seeds].
+    """Call a function for each setting with each seed; return results [settings][seeds].
 
-    Seed i is the same for all settings, so that they can be compared in pairs, and depends on
-    `seed` and i alone: more settings, or more seeds, leave the results that are there as they are.
+    Seed i is the same for all settings, so that they can be compared in pairs, and
+    depends on `seed` and i alone: more settings, or more seeds, change no result that
+    is there.
 
     Args:
         function: called as `function(setting, seed)`; `numpy.random.default_rng(seed)` is the
@@ -95,7 +96,7 @@ def run_tasks(
 
 @contextmanager
 def local_cluster(workers: int = 2) -> Iterator[Any]:
-    """A Dask cluster on this machine, and a client connected to it: a scheduler and its workers.
+    """A Dask cluster on this machine: a scheduler, its workers, and a client connected.
 
     Each is a process of its own, started by the command that starts it on any other machine.
 
