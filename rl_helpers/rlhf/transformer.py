@@ -270,7 +270,7 @@ def attention(
     k: Float[Tensor, "*batch T_all d"],
     places: Int[Tensor, "*_ T"] | None = None,
 ) -> Float[Tensor, "*batch T T_all"]:
-    """How much each of the last T positions, or of T places, attends to those up to it.
+    """How much each of the last T positions, or T places, attends to those up to it.
 
     Rows sum to 1.
 
