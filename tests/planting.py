@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -35,3 +40,21 @@ def plant(patch: pytest.MonkeyPatch, file: str, right: str, wrong: str) -> None:
         for key, thing in list(vars(module).items()):
             if id(thing) in changed:
                 patch.setattr(module, key, changed[id(thing)])
+
+
+def run_section(folder: Path, channel: Connection) -> None:
+    """Run `section.py` of a folder, in a process of its own, with the helpers that lie beside it.
+
+    Args:
+        folder: has the script, and `rl_helpers`.
+        channel: gets the exception that ended the script, its class and what it says; else "".
+    """
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            runpy.run_path("section.py", run_name="__main__")
+        except Exception as error:
+            channel.send(f"{type(error).__module__}.{type(error).__qualname__}: {error}")
+        else:
+            channel.send("")

@@ -5,12 +5,14 @@ A wrong label of an equation is planted in test_ledger.py.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import nbformat
@@ -18,6 +20,7 @@ import pytest
 from nbformat import NotebookNode
 
 from extensions.kernels import KERNEL_ENV
+from tests.planting import run_section
 from tools import sources
 from tools.environment import ROOT
 from tools.site import build_folder
@@ -26,6 +29,8 @@ pytestmark = pytest.mark.site
 
 
 # ---- In a helper --------------------------------------------------------------------------------
+
+LIBRARIES = ["torch", "matplotlib.pyplot", "scipy.optimize", "gymnasium", "IPython", "jaxtyping"]
 
 # file, what it says, what it is made to say, a section that uses it
 HELPERS = [
@@ -596,8 +601,18 @@ HELPERS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def warm() -> ForkServerContext:
+    """Processes that have the libraries loaded: that takes longer than most mistakes live."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.planting", *LIBRARIES])
+    return context
+
+
 @pytest.mark.parametrize(("file", "right", "wrong", "section"), HELPERS)
-def test_in_a_helper(file: str, right: str, wrong: str, section: str, tmp_path: Path) -> None:
+def test_in_a_helper(
+    warm: ForkServerContext, file: str, right: str, wrong: str, section: str, tmp_path: Path
+) -> None:
     """Its own checks or findings stop the section, run as a script that imports the spoiled copy."""
     shutil.copytree(ROOT / "rl_helpers", tmp_path / "rl_helpers")
     helper = tmp_path / "rl_helpers" / file
@@ -607,11 +622,12 @@ def test_in_a_helper(file: str, right: str, wrong: str, section: str, tmp_path: 
 
     page = (ROOT / "chapters" / f"{section}.md").read_text("utf8")
     (tmp_path / "section.py").write_text(sources.script(page), "utf8")
-    done = subprocess.run(
-        [sys.executable, "section.py"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
-    said = "".join(done.stderr.strip().splitlines()[-1:])
+    here, there = multiprocessing.Pipe()
+    process = warm.Process(target=run_section, args=(tmp_path, there))
+    process.start()
+    there.close()
+    said = here.recv()
+    process.join()
     failed = re.match(r"rl_helpers\.\w+\.(?:Check|Finding)Failed: ([\w-]+): ", said)
     assert failed, f"nothing noticed that {file} says {wrong}: {said or 'it ran to its end'}"
     named = f"({failed[1]})" if failed[1].startswith("eq-") else f'finding("{failed[1]}"'
