@@ -2,8 +2,9 @@
 
 A page has the equations, figures, statements and exercises of its own, so the script copies those.
 What stands on another page cannot be read from a page that is opened as a file. The build therefore
-ends with a look through the pages, and puts each such target into every page that refers to it, as a
-``<template>``: a browser neither shows nor loads it, and searching does not find it.
+ends with a look through the pages, and puts each such target, of a figure its caption, into every page
+that refers to it, as a ``<template>``: a browser neither shows nor loads it, and searching does not
+find it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def preview(text: str, name: str) -> str:
     if not SHOWN.match(found):
         return ""
     if found.startswith("<figure"):
-        found = element(found, ' class="explore-figure"') + element(found, tag="figcaption")
+        found = element(found, tag="figcaption")  # the figure itself is too much to carry along
     return LINKS.sub("", found).strip()
 
 

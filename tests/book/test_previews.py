@@ -44,9 +44,7 @@ def test_a_preview_has_neither_links_nor_names() -> None:
         '<span class="eqno">(1.1)</span></div>'
     )
     figure = preview(OTHER, "fig-a")
-    assert figure == (
-        '<div class="explore-figure"><svg/></div><figcaption><p>Drawn here.</p></figcaption>'
-    )
+    assert figure == ("<figcaption><p>Drawn here.</p></figcaption>")
     assert "True." in preview(OTHER, "thm-a")
 
 
