@@ -12,11 +12,12 @@
   root.dataset.theme = mode === "auto" ? (dark ? "dark" : "light") : mode;
 
   if (location.protocol === "file:") return; // a browser allows no such request there
-  ["source-serif-4-latin-400", "source-serif-4-latin-600", "source-sans-3-latin-400", "source-sans-3-latin-600"]
+  ["source-serif-4-latin-400-normal", "source-serif-4-latin-600-normal", "source-serif-4-latin-400-italic",
+    "source-serif-4-greek-400-normal", "source-sans-3-latin-400-normal", "source-sans-3-latin-600-normal"]
     .forEach((name) => {
       const link = document.createElement("link");
       Object.assign(link, { rel: "preload", as: "font", type: "font/woff2", crossOrigin: "" });
-      link.href = new URL(`fonts/${name}-normal.woff2`, document.currentScript.src);
+      link.href = new URL(`fonts/${name}.woff2`, document.currentScript.src);
       document.head.append(link);
     });
 })(document.documentElement);

@@ -94,7 +94,8 @@ def resampling(
     require_finite(log_weights=log_weights)
     require_log_distributions(log_reference=log_reference)
     span = float((log_weights.max(-1).values - log_weights.min(-1).values).max())
-    require(span <= MOST_NATS, "log_weights", f"{span:.0f} nats apart", f"at most {MOST_NATS:.0f}")
+    allowed = f"at most {MOST_NATS:.0f}"
+    require(span <= MOST_NATS, "log_weights", f"{span:.0f} nats apart", allowed)
     size = log_reference.shape[-1]
     rows = (log_reference.reshape(-1, size), log_weights.reshape(-1, size))
     gains = [log_gain(p, log_w, n) for p, log_w in zip(*rows, strict=True)]

@@ -48,15 +48,15 @@ def sweep(
     *,
     engine: str = "sequential",
 ) -> list[list[Result]]:
-    """Call a function for each setting with each seed; return results [settings][seeds].
+    """Call a function for each setting and seed; return results [settings][seeds].
 
     Seed i is the same for all settings, so that they can be compared in pairs, and
     depends on `seed` and i alone: more settings, or more seeds, change no result that
     is there.
 
     Args:
-        function: called as `function(setting, seed)`; `numpy.random.default_rng(seed)` is the
-            task's randomness.
+        function: called as `function(setting, seed)`; the task's randomness is
+            `numpy.random.default_rng(seed)`.
         settings: at least one.
         n_seeds: how many seeds each setting gets, at least 1.
         seed: the sweep's own seed, at least 0.
@@ -98,7 +98,8 @@ def run_tasks(
 def local_cluster(workers: int = 2) -> Iterator[Any]:
     """A Dask cluster on this machine: a scheduler, its workers, and a client connected.
 
-    Each is a process of its own, started by the command that starts it on any other machine.
+    Each is a process of its own, started by the command that starts it on any other
+    machine.
 
     Args:
         workers: how many, each with one thread; at least 1.
@@ -107,7 +108,7 @@ def local_cluster(workers: int = 2) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise ImportError("Dask is missing: pip install -r requirements-dask.txt") from error
+        raise ImportError("Dask is missing: see requirements-dask.txt") from error
     with TemporaryDirectory() as folder:
         shared = ["--scheduler-file", str(Path(folder) / "scheduler.json"), "--no-dashboard"]
         scheduler = ["scheduler", *shared, "--host", "127.0.0.1", "--port", "0"]

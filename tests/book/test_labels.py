@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from extensions.previews import TEMPLATE
 from tests.book.browser import NO_SITE, SITE, skip_or_fail, text
 from tools import labels
 from tools.environment import ROOT
@@ -30,7 +31,7 @@ def site() -> None:
 
 
 def read(page: str) -> str:
-    return text(page.removesuffix(".md") + ".html")
+    return TEMPLATE.sub("", text(page.removesuffix(".md") + ".html"))  # without previews
 
 
 @pytest.mark.usefixtures("site")

@@ -40,7 +40,7 @@ LOCK = "chapters/old: [eq-old]\nchapters/two: [eq-new]\n"
 def write(folder: Path, redirects: str = REDIRECTS) -> Path:
     """A small book with the frame of this one, an old page, an old label and one that moved."""
     project(folder, {"chapters/one": ONE, "chapters/two": TWO}, CONF)
-    for name in ("node_modules", "assets", "templates", "package.json"):
+    for name in ("node_modules", "assets", "templates", "package.json", "CITATION.cff"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "_toc.yml").write_text(TOC)
     (folder / "chapters" / "references.bib").touch()
