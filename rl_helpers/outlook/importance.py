@@ -79,14 +79,14 @@ def resampling(
         n: number of draws, at least 1.
 
     Raises:
-        ValueError: n below 1, log-weights that are not finite, of another shape or more than 600
-            nats apart, a reference that is no distribution.
+        ValueError: n below 1, log-weights that are not finite, of another shape or more
+            than 600 nats apart, a reference that is no distribution.
 
     Source: eq-resampling.
 
     >>> two = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
     >>> kept = resampling(two, torch.tensor([1.0, 3.0], dtype=torch.float64).log(), 2)
-    >>> kept.exp()  # draws differ half of the time, and then the second is kept in 3 of 4 cases
+    >>> kept.exp()  # half of the time both are drawn, and 3 of 4 times the second kept
     tensor([0.3750, 0.6250], dtype=torch.float64)
     """
     require_at_least(1, n=n)

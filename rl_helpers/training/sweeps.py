@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -64,13 +65,14 @@ def sweep(
 
     Raises:
         TaskFailed: a task raised an exception.
-        ValueError: no settings, no seeds, a negative seed, an engine that does not exist, or
-            "dask" where no client is connected to a cluster.
+        ValueError: no settings, no seeds, a negative seed, an engine that does not
+            exist, or "dask" where no client is connected to a cluster.
     """
     require(len(settings) > 0, "settings", "empty", "a sweep needs at least one")
     require_at_least(1, n_seeds=n_seeds)
     require_at_least(0, seed=seed)
-    tasks = [(function, setting, seed, i) for setting in settings for i in range(n_seeds)]
+    pairs = product(settings, range(n_seeds))
+    tasks = [(function, setting, seed, i) for setting, i in pairs]
     results = list(run_tasks(_run, tasks, engine=engine))
     return [results[k : k + n_seeds] for k in range(0, len(results), n_seeds)]
 
@@ -96,7 +98,7 @@ def run_tasks(
 
 @contextmanager
 def local_cluster(workers: int = 2) -> Iterator[Any]:
-    """A Dask cluster on this machine: a scheduler, its workers, and a client connected.
+    """A Dask cluster on this machine: scheduler, workers, and a connected client.
 
     Each is a process of its own, started by the command that starts it on any other
     machine.
@@ -110,14 +112,16 @@ def local_cluster(workers: int = 2) -> Iterator[Any]:
     except ImportError as error:
         raise ImportError("Dask is missing: see requirements-dask.txt") from error
     with TemporaryDirectory() as folder:
-        shared = ["--scheduler-file", str(Path(folder) / "scheduler.json"), "--no-dashboard"]
+        address = str(Path(folder) / "scheduler.json")
+        shared = ["--scheduler-file", address, "--no-dashboard"]
         scheduler = ["scheduler", *shared, "--host", "127.0.0.1", "--port", "0"]
         scheduler += ["--idle-timeout", "1 hour"]  # in case nobody is left to end it
-        worker = ["worker", *shared, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny"]
-        worker += ["--local-directory", folder, "--death-timeout", str(PATIENCE)]
+        worker = ["worker", *shared, "--host", "127.0.0.1", "--nthreads", "1"]
+        worker += ["--no-nanny", "--local-directory", folder]
+        worker += ["--death-timeout", str(PATIENCE)]
         processes = [_start(command) for command in [scheduler, *[worker] * workers]]
         try:
-            with Client(scheduler_file=shared[1], timeout=PATIENCE) as client:
+            with Client(scheduler_file=address, timeout=PATIENCE) as client:
                 client.wait_for_workers(workers, timeout=PATIENCE)
                 # What a dead worker took with it is computed again: no need to warn.
                 logging.getLogger("distributed.client").setLevel(logging.ERROR)
