@@ -110,7 +110,8 @@ def local_cluster(workers: int = 2) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise ImportError("Dask is missing: see requirements-dask.txt") from error
+        said = "Dask is missing: pip install -r requirements-dask.txt"
+        raise ImportError(said) from error
     with TemporaryDirectory() as folder:
         address = str(Path(folder) / "scheduler.json")
         shared = ["--scheduler-file", address, "--no-dashboard"]
