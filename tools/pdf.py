@@ -354,7 +354,7 @@ def finish(printed: Path, title: str, author: str, headings: list[str]) -> None:
     by which screen readers find their way, as an object of its own.
     """
     with pikepdf.open(printed, allow_overwriting_input=True) as file:
-        file.docinfo = file.make_indirect(pikepdf.Dictionary(Title=title, Author=author))
+        file.docinfo = file.make_indirect(pikepdf.Dictionary(Title=str(title), Author=str(author)))
         with file.open_outline() as outline:
             bookmarks = list(flat(outline.root))
             for bookmark, heading in zip(bookmarks, headings, strict=True):
