@@ -17,6 +17,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -348,6 +349,7 @@ def notebook(blocks: list[Block], executed: NotebookNode, said: str, install: st
     return made
 
 
+@cache
 def revision(root: Path) -> str:
     """Return the commit that the sections are at; the branch where there is no history to ask."""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]

@@ -95,9 +95,7 @@ def processor() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def table(
-    headings: list[str], rows: list[list[nodes.Node]], numbers: bool = False
-) -> nodes.container:
+def table(headings: list[str], rows: list[list[nodes.Node]], numbers: bool = False) -> nodes.table:
     """A table with a line of headings; with `numbers`, its last column is one of numbers."""
     group = nodes.tgroup("", cols=len(headings))
     group += [nodes.colspec("", colwidth=1) for _ in headings]
@@ -109,7 +107,7 @@ def table(
             entries[-1]["classes"].append("text-right")
         lines.append(nodes.row("", *entries))
     group += [nodes.thead("", lines[0]), nodes.tbody("", *lines[1:])]
-    return nodes.container("", nodes.table("", group), classes=["table-scroll"])
+    return nodes.table("", group)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

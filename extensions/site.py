@@ -187,10 +187,7 @@ def configure(app: Sphinx, config: Config) -> None:
         config.sitemap_url_scheme = "{link}"
         config.sitemap_excludes = ["search.html", "404.html"]  # and what only leads on
         config.ogp_site_url = address
-        config.ogp_social_cards = {
-            "enable": False
-        }  # one picture for all pages (extensions/card.py)
-        config.ogp_social_cards = {"enable": False}
+        config.ogp_social_cards = {"enable": False}  # one for all pages (extensions/card.py)
     if config.book_solutions not in SOLUTIONS:
         raise SystemExit(
             f"BOOK_SOLUTIONS is {config.book_solutions!r}; allowed are {', '.join(SOLUTIONS)}."
@@ -246,9 +243,8 @@ def page_context(
         context["page_toc"] = headings(app, page)
         context["page_links"] = page_links(app.config, page, source, notebook)
         context["page_notebook"] = f"{page}.ipynb" if notebook else ""
-        context["page_source"] = f"_sources/{context['sourcename']}" if notebook else ""
-        if not app.config.html_copy_source:
-            context["page_source"] = ""
+        if notebook and app.config.html_copy_source:
+            context["page_source"] = f"_sources/{context['sourcename']}"
         for found, repaired in REPAIRS.items():
             context["body"] = context["body"].replace(found, repaired)
     context["css_files"] = [
