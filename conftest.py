@@ -16,7 +16,11 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 
 # What a run does, the longest first, and how the path of a test tells: the first that fits.
 PHASES = {
-    "pages in a browser": ("tests/book/test_browser.py", "tests/book/test_reading.py"),
+    "pages in a browser": (
+        "tests/book/test_visits.py",
+        "tests/book/test_browser.py",
+        "tests/book/test_reading.py",
+    ),
     "sections in JupyterLab": ("tests/book/test_lab.py",),
     "mistakes planted": ("tests/book/test_planted.py",),
     "second build": ("tests/book/test_build.py",),

@@ -12,8 +12,11 @@
   root.dataset.theme = mode === "auto" ? (dark ? "dark" : "light") : mode;
 
   if (location.protocol === "file:") return; // a browser allows no such request there
-  ["source-serif-4-latin-400-normal", "source-serif-4-latin-600-normal", "source-serif-4-latin-400-italic",
-    "source-serif-4-greek-400-normal", "source-sans-3-latin-400-normal", "source-sans-3-latin-600-normal"]
+  const text = ["source-serif-4-latin-400-normal", "source-serif-4-latin-600-normal",
+    "source-serif-4-latin-400-italic", "source-serif-4-greek-400-normal",
+    "source-sans-3-latin-400-normal", "source-sans-3-latin-600-normal"];
+  const formulas = "math" in root.dataset ? ["KaTeX_Main-Regular", "KaTeX_Math-Italic"] : [];
+  [...text, ...formulas]
     .forEach((name) => {
       const link = document.createElement("link");
       Object.assign(link, { rel: "preload", as: "font", type: "font/woff2", crossOrigin: "" });

@@ -7,6 +7,7 @@ number and title are the page's own, and its address is given where it is known 
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,13 @@ def tex(text: str) -> str:
     return SPECIAL.sub(r"\\\1", text)
 
 
+@functools.cache
+def cited(path: Path) -> dict[str, Any]:
+    """The citation file: one build reads it once."""
+    held: dict[str, Any] = yaml.safe_load(path.read_text("utf8"))
+    return held
+
+
 def page_context(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -93,7 +101,7 @@ def page_context(
     context["citation"] = None
     if doctree is None:
         return
-    book = yaml.safe_load((Path(app.confdir) / "CITATION.cff").read_text("utf8"))
+    book = cited(Path(app.confdir) / "CITATION.cff")
     year = app.config.copyright[-4:]
     number = app.env.toc_secnumbers.get(page, {}).get("", ())
     name = page.removeprefix("chapters/").removesuffix("/index")

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -81,8 +82,13 @@ def recorded(notebook: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
     """Return what an executed notebook records; nothing where there is none."""
-    notebook = json.loads(path.read_text("utf8")) if path.is_file() else {"cells": []}
-    return recorded(notebook)
+    return _read(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, written: int) -> dict[str, dict[str, Any]]:
+    """Return the same once for each state of the file: a page quotes many numbers."""
+    return recorded(json.loads(path.read_text("utf8")))
 
 
 def shown(value: float, form: str) -> str:

@@ -44,6 +44,7 @@ def svg(figure: Figure, name: str) -> str:
         r'(xlink:href="#|url\(#)', lambda m: f"{m[1].removeprefix('xlink:')}{name}-", markup
     )
     markup = re.sub(r"scale\([^)]*\)|-?\d+\.\d+(?:e-?\d+)?", _shorter, markup)
+    markup = re.sub(r'(?<= d=")[^"]+', _relative, markup)
     for colour, variable in plots.THEMED.items():
         markup = re.sub(rf"{colour}\b", f"var({variable},{colour})", markup, flags=re.IGNORECASE)
     return markup
@@ -90,4 +91,24 @@ def tags(markup: str) -> list[str]:
 
 def _shorter(match: re.Match[str]) -> str:
     text = match[0]  # a glyph's scale keeps its digits: at two of them letters would change size
-    return text if text.startswith("scale") else f"{float(text):.2f}".rstrip("0").rstrip(".")
+    return text if text.startswith("scale") else _number(float(text))
+
+
+def _number(value: float) -> str:
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _relative(match: re.Match[str]) -> str:
+    """The same path, told from point to point: small numbers compress well, and none is lost."""
+    path, before, here = "", "", [0.0, 0.0]
+    for command, written in re.findall("([MLQCz])([^MLQCz]*)", match[0]):
+        points = [float(number) for number in written.split()]
+        if command in "LQC":
+            steps = [_number(value - here[i % 2]) for i, value in enumerate(points)]
+            path += " " if command == before else command.lower()
+            path += " ".join(steps)
+        else:
+            path += command + " ".join(map(_number, points))
+        here, before = points[-2:] or here, command
+    return path

@@ -38,7 +38,7 @@ class Redirects:
 
 def current(root: Path = ROOT) -> Addresses:
     """Return the addresses that the book has now, from its sources."""
-    table = labels.labels(root)
+    table = labels.places(root)
     found: Addresses = {name.removesuffix(".md"): [] for name in table["pages"]}
     for label, target in table["labels"].items():
         found[target["page"].removesuffix(".md")].append(label)

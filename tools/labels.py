@@ -102,19 +102,28 @@ def quoted(page: str, text: str, pages: Collection[str], root: Path) -> Iterator
                 yield f"{page}.md {said}", quotes.quote(quotes.read(notebook), said)
 
 
-def labels(root: Path = ROOT) -> dict[str, dict[str, Any]]:
-    """Return the whole table."""
-    table: dict[str, dict[str, Any]] = {"pages": {}, "labels": {}, "sources": {}, "quotes": {}}
+def places(root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """Return `pages` and `labels` of the table."""
+    table: dict[str, dict[str, Any]] = {"pages": {}, "labels": {}}
     toc = yaml.safe_load((root / "_toc.yml").read_text("utf8"))
-    numbers = dict(page_numbers(toc))
-    for name, number in numbers.items():
+    for name, number in page_numbers(toc):
         page = f"{name}.md"
         if not (root / page).is_file():
             continue  # still to be written
         text = (root / page).read_text("utf8")
         table["pages"][page] = {"number": number, "code": "{code-cell}" in text}
         table["labels"].update(labels_of(text, page, number))
-        table["quotes"].update(quoted(name, text, numbers, root))
+    return table
+
+
+def labels(root: Path = ROOT) -> dict[str, dict[str, Any]]:
+    """Return the whole table."""
+    table = places(root)
+    names = [page.removesuffix(".md") for page in table["pages"]]
+    table["quotes"] = {}
+    for name in names:
+        text = (root / f"{name}.md").read_text("utf8")
+        table["quotes"].update(quoted(name, text, names, root))
     entries = parse_file(root / "chapters" / "references.bib").entries
     sources = {key: source(entry) for key, entry in entries.items()}
     table["sources"] = dict(sorted(sources.items(), key=lambda item: [*item[1].values()]))

@@ -1,7 +1,7 @@
 """Move every requirement to its newest version: python -m tools.newest
 
-rewrites requirements.txt, requirements-dev.txt, constraints.txt and the build backend's pin, and prints
-a table of what moved. The workflow `newest` does so every month and then runs `make test`, so that a new
+rewrites the requirements*.txt, constraints.txt and the build backend's pin, and prints a table of
+what moved. The workflow `newest` does so every month and then runs `make test`, so that a new
 version that breaks the book is known before a reader meets it. To take the versions over, run it,
 then `make test`, and commit.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.environment import ROOT, VENV
 from tools.messages import Stop
 
-FILES = ("requirements.txt", "requirements-dev.txt")
+FILES = ("requirements.txt", "requirements-dask.txt", "requirements-dev.txt")
 LOCK = "constraints.txt"
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)", re.M)
 # What may not move freely, and why.
@@ -55,15 +55,17 @@ def table(before: dict[str, str], after: dict[str, str]) -> str:
 
 
 def resolve(root: Path) -> str:
-    """What the requirements resolve to, as the text of a lock file."""
+    """What the requirements resolve to, for all platforms, as the text of a lock file."""
     uv = shutil.which("uv", path=str(VENV / "bin")) or shutil.which("uv")
     if uv is None:
         raise Stop("uv is missing: pip install uv, or make check, which installs it into .venv.")
     command = [uv, "pip", "compile", FILES[-1], "--universal", "--python-version", "3.11"]
-    command += ["--no-header", "--no-annotate", "--quiet", "--upgrade"]
+    command += ["--no-header", "--no-annotate", "--quiet"]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise Stop("The newest versions do not fit together (see the lines above).")
+        raise Stop(
+            "The requirements do not fit together (see the lines above); no file was changed."
+        )
     return done.stdout
 
 

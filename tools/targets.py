@@ -31,21 +31,15 @@ def clean(everything: bool) -> None:
 
 def lock() -> None:
     """Write constraints.txt anew from the requirements, for all platforms and Pythons from 3.11."""
-    command = [str(environment.VENV / "bin" / "uv"), "pip", "compile", "requirements-dev.txt"]
-    command += ["--universal", "--python-version", "3.11", "--no-header", "--no-annotate"]
-    # Without the old lock, which the requirements point at, and which would hold all versions.
-    old = environment.ROOT / "constraints.txt"
-    kept = old.read_text()
-    old.write_text("")
+    from tools import newest
+
+    path = environment.ROOT / newest.LOCK
+    text = path.read_text("utf8")
+    path.write_text("")  # the requirements point at the old lock, which would hold all versions
     try:
-        done = subprocess.run(
-            [*command, "--quiet"], cwd=environment.ROOT, stdout=subprocess.PIPE, text=True
-        )
+        text = newest.resolve(environment.ROOT)
     finally:
-        old.write_text(kept)
-    if done.returncode:
-        raise Stop("Resolving failed (see the lines above); constraints.txt is unchanged.")
-    old.write_text(done.stdout)
+        path.write_text(text, "utf8")
 
 
 def module(*words: str, **extra: str) -> int:

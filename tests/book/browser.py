@@ -28,6 +28,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NO_SITE = "There is no site in {}: run make book."
 
 DESKTOP, PHONE = 1280, 390  # widths in pixels
+OPEN_ALL = "document.querySelectorAll('details').forEach((box) => { box.open = true; })"
 PATIENCE = 20  # seconds until a page must show what is expected: the machine may be busy
 
 
@@ -131,6 +132,7 @@ class Reader:
         theme: str = "light",
         scripts: bool = True,
         quiet: bool = True,
+        before: str = "",
     ) -> Iterator[tuple[Page, Watch]]:
         """Open one page in a new tab, with nothing remembered but files.
 
@@ -140,6 +142,7 @@ class Reader:
             theme: the system's colours, `light` or `dark`.
             scripts: whether JavaScript runs.
             quiet: whether what `Watch` notes until the end fails the test.
+            before: a script that runs before the page's own.
         """
         if scripts not in self.contexts:  # a new one for each page would take twice the time
             self.contexts[scripts] = self.browser.new_context(java_script_enabled=scripts)
@@ -149,6 +152,8 @@ class Reader:
             tab.set_viewport_size({"width": width, "height": 900})
             tab.emulate_media(color_scheme="dark" if theme == "dark" else "light")
             watch.listen(tab)
+            if before:
+                tab.add_init_script(before)
             tab.goto(self.address + page)
             yield tab, watch
             if quiet:

@@ -1,9 +1,8 @@
-"""The built site in a real Chromium: sliders, themes, accessibility, search, weight, links."""
+"""The built site in a real Chromium: links, sliders, no scripts, search, themes, accessibility."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,88 +10,43 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from rl_helpers.frames import unpack
 from tests.book import contents
 from tests.book.browser import (
     DESKTOP,
-    NO_SITE,
+    OPEN_ALL,
     PHONE,
     SITE,
     Reader,
     explorers,
     pages,
-    skip_or_fail,
     text,
 )
 from tools.environment import ROOT
-from tools.site import PACK, page_weight, served, weight
 
-pytestmark = pytest.mark.site
+pytestmark = [pytest.mark.site, pytest.mark.usefixtures("site")]
 
 PAGES = pages()
 FIRST = "chapters/intro.html"
 SEARCH = "search.html"
-FILES = [page for page in PAGES if page != "404.html"]  # 404.html is for servers alone
-EXPLORED = [(page, name) for page in PAGES for name in explorers(page)]
-SLIDERS = [
-    (page, name, number)
-    for page, name in EXPLORED
-    for number in range(len(explorers(page)[name]["values"]))
-]
+EXPLORED = [page for page in PAGES if explorers(page)]
 # These have a slider and a checked equation, sections a folded solution too; no other page has.
 SECTIONS = sorted(f"{name}.html" for name in contents.SECTIONS)
 SHOWN = [FIRST, *SECTIONS]
 LARGE = [page for page in PAGES if len(text(page)) > 100_000]
 
-KILOBYTE = 1000
-PAGE_LIMIT, PACK_LIMIT = 350 * KILOBYTE, 80 * KILOBYTE
 SAMPLE = 5  # frames of each explorer that are compared with its pack
 
-OPEN_ALL = "document.querySelectorAll('details').forEach((box) => { box.open = true; })"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _site() -> None:
-    if not (SITE / "index.html").exists():
-        skip_or_fail(NO_SITE.format(SITE))
-
-
-@pytest.fixture(scope="module")
-def reader(browser: Browser) -> Iterator[Reader]:
-    """Reads the site from a static host."""
-    with served(SITE) as address:
-        yield Reader(browser, address)
-
-
-@pytest.fixture(scope="module")
-def offline_reader(browser: Browser) -> Reader:
-    """Reads the site from files."""
-    return Reader(browser, SITE.as_uri() + "/")
-
-
-# ---- Every page ---------------------------------------------------------------------------------
+# ---- The site ------------------------------------------------------------------------------------
 
 
 def test_the_site_has_the_pages_it_should() -> None:
     assert {FIRST, SEARCH, "404.html"} < set(PAGES)
     for what, parts in {"slider": 'type="range"', "mark": 'class="check-mark"'}.items():
         assert [page for page in PAGES if parts in text(page)] == SHOWN, f"pages with a {what}"
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_quiet_and_asks_no_other_host(reader: Reader, page: str, theme: str) -> None:
-    with reader.opens(page, theme=theme) as (tab, _):
-        expect(tab.locator("html")).to_have_attribute("data-theme", theme)
-        expect(tab.locator("h1")).to_have_count(1)
-
-
-@pytest.mark.parametrize("page", FILES)
-def test_a_page_is_quiet_as_a_file(offline_reader: Reader, page: str) -> None:
-    with offline_reader.opens(page) as (tab, _):
-        expect(tab.locator("h1")).to_have_count(1)
 
 
 def test_the_address_of_the_site_leads_to_the_first_page(reader: Reader) -> None:
@@ -109,69 +63,6 @@ def test_a_wrong_address_leads_back_into_the_book(reader: Reader) -> None:
         assert missing == [f"404: {reader.address}no/such/page.html"]
         tab.locator("article a").first.click()
         tab.wait_for_url("**/" + FIRST)
-
-
-WIDE = """
-(width) => [...document.querySelectorAll("body *")]
-  .filter((box) => box.getBoundingClientRect().right > width + 1)
-  .slice(0, 5)
-  .map((box) => `<${box.localName} class="${box.getAttribute("class") ?? ""}">`)
-"""
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_on_a_phone_does_not_scroll_sideways(reader: Reader, page: str) -> None:
-    with reader.opens(page, width=PHONE) as (tab, _):
-        tab.evaluate(OPEN_ALL)
-        for width in (PHONE, 360):
-            tab.set_viewport_size({"width": width, "height": 900})
-            needed = tab.evaluate("document.documentElement.scrollWidth")
-            assert needed <= width, (
-                f"{page} needs {needed} px of {width}; among the widest: {tab.evaluate(WIDE, width)}"
-            )
-
-
-CUT_FORMULAS = """
-() => [...document.querySelectorAll(".math-scroll")]
-  .filter((box) => !box.closest("table") && box.scrollWidth > box.clientWidth + 1)
-  .map((box) => box.textContent.trim().slice(0, 60))
-"""
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_formulas_fit_the_column_on_a_desktop(reader: Reader, page: str) -> None:
-    with reader.opens(page) as (tab, _):
-        tab.evaluate(OPEN_ALL)
-        cut = tab.evaluate(CUT_FORMULAS)
-        assert not cut, f"{page}: break these into lines, with aligned: {cut}"
-
-
-CUT_CODE = """
-() => [...document.querySelectorAll("main pre")]
-  .filter((box) => !box.checkVisibility() || box.scrollWidth > box.clientWidth)
-  .map((box) => box.textContent.split("\\n").reduce((a, b) => a.length < b.length ? b : a))
-"""
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_code_fits_the_column_on_a_desktop(reader: Reader, page: str) -> None:
-    with reader.opens(page) as (tab, _):
-        assert tab.viewport_size["width"] == DESKTOP == 1280
-        tab.evaluate("document.fonts.ready.then(() => true)")
-        tab.evaluate(OPEN_ALL)
-        cut = tab.evaluate(CUT_CODE)
-        assert not cut, f"{page}: break these lines, or those below them: {cut}"
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_and_its_packs_are_light(reader: Reader, page: str) -> None:
-    with reader.opens(page) as (tab, watch):
-        tab.evaluate("document.fonts.ready.then(() => true)")
-        size = page_weight(watch.responses)
-    assert size <= PAGE_LIMIT, f"{page} weighs {size / KILOBYTE:.0f} kB gzipped, without its packs"
-    for number, pack in enumerate(PACK.findall(text(page)), start=1):
-        size = weight(pack.encode())
-        assert size <= PACK_LIMIT, f"{page}: pack {number} weighs {size / KILOBYTE:.0f} kB gzipped"
 
 
 # ---- Links --------------------------------------------------------------------------------------
@@ -225,28 +116,6 @@ def test_no_two_places_of_a_page_have_the_same_name(page: str) -> None:
     assert sorted(places) == sorted(set(places)), f"{page}: {sorted(places)}"
 
 
-MARKS = """
-() => [...document.querySelectorAll("a.check-mark")].map((mark) => {
-  const link = mark.getAttribute("href"), check = document.getElementById(link.slice(1));
-  return {
-    link,
-    marked: mark.checkVisibility(),
-    checked: check !== null && check.matches(".rl-check") && check.checkVisibility(),
-  };
-})
-"""
-
-
-@pytest.mark.parametrize("page", SHOWN)
-def test_each_mark_points_to_a_check_that_is_seen(reader: Reader, page: str) -> None:
-    with reader.opens(page) as (tab, _):
-        marks = tab.evaluate(MARKS)
-    assert marks, f"{page} has no mark"
-    for mark in marks:
-        assert mark["marked"], f"{page}: the mark of {mark['link']} is not seen"
-        assert mark["checked"], f"{page}: a mark points to {mark['link']}, which is not seen"
-
-
 # ---- Sliders ------------------------------------------------------------------------------------
 
 STATE = """
@@ -288,49 +157,60 @@ def assert_shows_its_frame(tab: Page, name: str, pack: dict[str, Any]) -> dict[s
     return now
 
 
-@pytest.mark.parametrize(("page", "name", "number"), SLIDERS)
-def test_a_slider_moves_its_figure(reader: Reader, page: str, name: str, number: int) -> None:
+def assert_slider_moves(tab: Page, page: str, name: str, number: int) -> None:
+    """Each key of a slider makes the right step, and each step shows another frame."""
     pack = explorers(page)[name]
     last = len(pack["values"][number]) - 1
-    with reader.opens(page) as (tab, _):
-        slider = tab.locator(f'[data-explore="{name}"] input').nth(number)
-        before = assert_shows_its_frame(tab, name, pack)
-        slider.focus()
-        for key in ("Home", "ArrowRight", "PageUp", "End", "ArrowLeft", "PageDown"):
-            slider.press(key)
-            now = assert_shows_its_frame(tab, name, pack)
-            start, end = before["positions"][number], now["positions"][number]
-            what = f"{page}: {key} on slider {number + 1} of {name}, from {start} to {end},"
-            allowed = {
-                "Home": end == 0,
-                "End": end == last,
-                "ArrowRight": end == min(start + 1, last),
-                "ArrowLeft": end == max(start - 1, 0),
-                "PageUp": end > start or start == last,
-                "PageDown": end < start or start == 0,
-            }
-            assert allowed[key], f"{what} is the wrong step"
-            if start != end:
-                assert now["figure"] != before["figure"], f"{what} leaves the figure as it was"
-                assert now["alt"] != before["alt"], f"{what} leaves the alt text as it was"
-            before = now
+    slider = tab.locator(f'[data-explore="{name}"] input').nth(number)
+    before = assert_shows_its_frame(tab, name, pack)
+    slider.focus()
+    for key in ("Home", "ArrowRight", "PageUp", "End", "ArrowLeft", "PageDown"):
+        slider.press(key)
+        now = assert_shows_its_frame(tab, name, pack)
+        start, end = before["positions"][number], now["positions"][number]
+        what = f"{page}: {key} on slider {number + 1} of {name}, from {start} to {end},"
+        allowed = {
+            "Home": end == 0,
+            "End": end == last,
+            "ArrowRight": end == min(start + 1, last),
+            "ArrowLeft": end == max(start - 1, 0),
+            "PageUp": end > start or start == last,
+            "PageDown": end < start or start == 0,
+        }
+        assert allowed[key], f"{what} is the wrong step"
+        if start != end:
+            assert now["figure"] != before["figure"], f"{what} leaves the figure as it was"
+            assert now["alt"] != before["alt"], f"{what} leaves the alt text as it was"
+        before = now
 
 
-@pytest.mark.parametrize(("page", "name"), EXPLORED)
-def test_an_explorer_shows_the_frames_of_its_pack(reader: Reader, page: str, name: str) -> None:
-    pack = explorers(page)[name]
-    shape = [len(values) for values in pack["values"]]
-    sample = np.linspace(0, len(pack["frames"]) - 1, SAMPLE).round().astype(int)
+@pytest.mark.parametrize("page", EXPLORED)
+def test_each_slider_moves_its_figure(reader: Reader, page: str) -> None:
     with reader.opens(page) as (tab, _):
-        sliders = tab.locator(f'[data-explore="{name}"] input')
-        for index in sample:
-            for number, position in enumerate(np.unravel_index(index, shape)):
-                sliders.nth(number).fill(str(position))
+        for name, pack in explorers(page).items():
+            start = state(tab, name)["positions"]
+            for number, position in enumerate(start):
+                assert_slider_moves(tab, page, name, number)
+                tab.locator(f'[data-explore="{name}"] input').nth(number).fill(str(position))
             assert_shows_its_frame(tab, name, pack)
 
 
+@pytest.mark.parametrize("page", EXPLORED)
+def test_each_explorer_shows_the_frames_of_its_pack(reader: Reader, page: str) -> None:
+    with reader.opens(page) as (tab, _):
+        for name, pack in explorers(page).items():
+            shape = [len(values) for values in pack["values"]]
+            sample = np.linspace(0, len(pack["frames"]) - 1, SAMPLE).round().astype(int)
+            sliders = tab.locator(f'[data-explore="{name}"] input')
+            for index in sample:
+                for number, position in enumerate(np.unravel_index(index, shape)):
+                    sliders.nth(number).fill(str(position))
+                assert_shows_its_frame(tab, name, pack)
+
+
 def test_a_slider_moves_its_figure_in_a_page_opened_as_a_file(offline_reader: Reader) -> None:
-    page, name = EXPLORED[0]
+    page = EXPLORED[0]
+    name = next(iter(explorers(page)))
     with offline_reader.opens(page) as (tab, _):
         before = state(tab, name)
         tab.locator(f'[data-explore="{name}"] input').first.press("ArrowRight")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from extensions.previews import TEMPLATE
-from tests.book.browser import NO_SITE, SITE, skip_or_fail, text
+from tests.book.browser import text
 from tools import labels
 from tools.environment import ROOT
 
@@ -22,12 +22,6 @@ SHOWN = {
     "figure": r'id="{}">(?:(?!</figure>).)*?<span class="caption-number">Figure ([\d.]+)',
     "box": r'id="{}">\s*<p class="admonition-title"><span class="caption-number">(\w+ [\d.]+)',
 }
-
-
-@pytest.fixture
-def site() -> None:
-    if not (SITE / "index.html").exists():
-        skip_or_fail(NO_SITE.format(SITE))
 
 
 def read(page: str) -> str:

@@ -11,6 +11,7 @@ from tools.environment import ROOT
 from tools.messages import Stop
 
 RESOLVED = """\
+dask==2027.1
 jupyter-book==1.0.9
 numpy==3.0.1
 ruff==0.99
@@ -25,6 +26,7 @@ def book(tmp_path: Path) -> Path:
     (tmp_path / "requirements.txt").write_text(
         "-c constraints.txt\n# the site\njupyter-book==1.0.4.post1\nnumpy==2.4.6  # arrays\n"
     )
+    (tmp_path / "requirements-dask.txt").write_text("-c constraints.txt\ndask==2026.8.0\n")
     (tmp_path / "requirements-dev.txt").write_text("-r requirements.txt\nruff==0.17.6\n")
     (tmp_path / "constraints.txt").write_text("numpy==2.4.6\nsetuptools==84.2.1\nsmall==1\n")
     (tmp_path / "pyproject.toml").write_text('requires = ["setuptools==84.2.1"]\n')
@@ -45,6 +47,7 @@ def test_pins_move_and_comments_stay(book: Path, monkeypatch: pytest.MonkeyPatch
     assert seen[newest.LOCK] == "", "the old lock would hold every version"
     after = "-c constraints.txt\n# the site\njupyter-book==1.0.9\nnumpy==3.0.1  # arrays\n"
     assert (book / "requirements.txt").read_text() == after
+    assert (book / "requirements-dask.txt").read_text() == "-c constraints.txt\ndask==2027.1\n"
     assert (book / "requirements-dev.txt").read_text() == "-r requirements.txt\nruff==0.99\n"
     assert (book / "constraints.txt").read_text() == RESOLVED
     assert "setuptools==99.1" in (book / "pyproject.toml").read_text()
@@ -56,7 +59,7 @@ def test_what_does_not_resolve_changes_nothing(book: Path, monkeypatch: pytest.M
     before = {path.name: path.read_text() for path in book.iterdir()}
 
     def resolve(root: Path) -> str:
-        raise Stop("The newest versions do not fit together")
+        raise Stop("The requirements do not fit together")
 
     monkeypatch.setattr(newest, "resolve", resolve)
     with pytest.raises(Stop, match="do not fit"):
