@@ -161,8 +161,8 @@ def rename(site: Site, entry: Entry, body: HtmlElement) -> None:
             node.drop_tag()
 
 
-def say_formulas(body: HtmlElement) -> None:
-    """Let each formula be read aloud as its source."""
+def say_pictures(body: HtmlElement) -> None:
+    """Let each formula be read aloud as its source, and each figure as its alt text."""
     for node in body.xpath('.//span[@class="katex"]'):
         source = node.xpath('.//annotation[@encoding="application/x-tex"]')
         if source:
@@ -170,6 +170,10 @@ def say_formulas(body: HtmlElement) -> None:
             node.set("aria-label", " ".join(source[0].text_content().split()))
             for shown in node.xpath('.//span[@class="katex-html"]'):
                 shown.attrib.pop("aria-hidden", None)  # what is hidden would take the label along
+    for drawn in body.xpath('.//*[@role="img"]/svg'):
+        drawn.attrib.pop("aria-hidden", None)
+        for key in ("role", "aria-label"):  # Chromium's print reads no label around a drawing
+            drawn.set(key, drawn.getparent().attrib.pop(key))
 
 
 def still(site: Site, entry: Entry, body: HtmlElement) -> None:
@@ -257,7 +261,7 @@ def joined(site: Site) -> str:
     end = SECTION(H1("Solutions", CLASS("rank-1")), CLASS("page"), id=SOLUTIONS)
     for entry in site.entries.values():
         body = site.tree(entry.path).xpath('//main//div[@class="body"]')[0]
-        say_formulas(body)
+        say_pictures(body)
         still(site, entry, body)
         for node in body.xpath(LEFT_OUT):
             node.drop_tree()

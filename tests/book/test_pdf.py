@@ -162,13 +162,15 @@ def test_solutions_stand_after_the_sections(document: HtmlElement, pages: dict[s
         assert pages[exercise] < pages[SOLUTIONS] <= pages[solution]
 
 
-def test_formulas_have_words_for_those_who_listen(reader: PdfReader, document: HtmlElement) -> None:
+def test_formulas_and_figures_have_words_for_those_who_listen(
+    reader: PdfReader, document: HtmlElement
+) -> None:
     with pikepdf.open(MADE / NAME) as file:
         assert file.Root.MarkInfo.Marked
         assert file.Root.Lang == "en"
         tags = (each for each in file.objects if isinstance(each, pikepdf.Dictionary))
         said = {str(tag.Alt) for tag in tags if "/S" in tag and "/Alt" in tag}
-    wanted = document.xpath('//*[@class="katex"]/@aria-label')
+    wanted = document.xpath('//*[@role="img"]/@aria-label')
     missing = {words(each) for each in wanted} - {words(each) for each in said}
     assert len(set(wanted)) > 500
     assert not missing
