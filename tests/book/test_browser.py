@@ -35,7 +35,6 @@ EXPLORED = [page for page in PAGES if explorers(page)]
 # These have a slider and a checked equation, sections a folded solution too; no other page has.
 SECTIONS = sorted(f"{name}.html" for name in contents.SECTIONS)
 SHOWN = [FIRST, *SECTIONS]
-LARGE = [page for page in PAGES if len(text(page)) > 100_000]
 
 SAMPLE = 5  # frames of each explorer that are compared with its pack
 
@@ -366,12 +365,10 @@ def complaints(tab: Page, width: int, theme: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_has_no_complaint(reader: Reader, page: str) -> None:
-    looks = [(DESKTOP, "light"), (PHONE, "dark")]
-    if page not in LARGE:  # these take long, and colours do not depend on the width
-        looks += [(DESKTOP, "dark"), (PHONE, "light")]
+    """Both themes and both widths; colours do not depend on the width, nor sizes on the theme."""
     with reader.opens(page) as (tab, _):
         start_axe(tab)
-        found = [complaint for look in looks for complaint in complaints(tab, *look)]
+        found = complaints(tab, DESKTOP, "light") + complaints(tab, PHONE, "dark")
     assert not found, f"{page}:\n" + "\n".join(found)
 
 
