@@ -123,3 +123,8 @@ def test_what_the_reference_never_says_is_never_kept() -> None:
 def test_bad_input_is_named(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()  # type: ignore[operator]
+
+
+def test_weights_of_another_shape_are_named(untyped: None) -> None:
+    with pytest.raises(ValueError, match=r"log_weights has shape \(2,\); log_reference has \(3,\)"):
+        resampling(THREE, R[:2], 2)
