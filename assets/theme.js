@@ -15,8 +15,8 @@
   const text = ["source-serif-4-latin-400-normal", "source-serif-4-latin-600-normal",
     "source-serif-4-latin-400-italic", "source-serif-4-greek-400-normal",
     "source-sans-3-latin-400-normal", "source-sans-3-latin-600-normal"];
-  const formulas = ["KaTeX_Main-Regular", "KaTeX_Math-Italic", "source-code-pro-latin-400-normal"];
-  [...text, ...("math" in root.dataset ? formulas : [])] // code stands beside formulas
+  const formulas = "math" in root.dataset ? ["KaTeX_Main-Regular", "KaTeX_Math-Italic"] : [];
+  [...text, ...formulas]
     .forEach((name) => {
       const link = document.createElement("link");
       Object.assign(link, { rel: "preload", as: "font", type: "font/woff2", crossOrigin: "" });

@@ -1,4 +1,4 @@
-"""What tests share: the examples of Hypothesis, calls without type checks, and a browser."""
+"""What tests share: the examples of Hypothesis, calls without type checks, a browser, the built site."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.book.browser import ARGUMENTS, PATIENCE, patience
+from tests.book.browser import ARGUMENTS, NO_SITE, PATIENCE, SITE, Reader, patience, skip_or_fail
+from tools.site import served
 
 # The same examples in every run, so that a failure in CI is one here too.
 settings.register_profile("book", deadline=None, max_examples=25, derandomize=True)
@@ -28,3 +29,23 @@ def browser(chromium_path: str) -> Iterator[Browser]:
         with patience(PATIENCE):
             yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def site() -> None:
+    """There is a built site, or the test is skipped; in CI it fails."""
+    if not (SITE / "index.html").exists():
+        skip_or_fail(NO_SITE.format(SITE))
+
+
+@pytest.fixture(scope="module")
+def reader(site: None, browser: Browser) -> Iterator[Reader]:
+    """Reads the site from a static host."""
+    with served(SITE) as address:
+        yield Reader(browser, address)
+
+
+@pytest.fixture(scope="module")
+def offline_reader(site: None, browser: Browser) -> Reader:
+    """Reads the site from files."""
+    return Reader(browser, SITE.as_uri() + "/")
