@@ -85,6 +85,8 @@ def test_first_networks() -> None:
     assert mean.abs().max() < 0.05
     assert log_std.abs().max() < 0.05
     assert torch.equal(start.critics, start.targets)
+    assert start.critics.requires_grad
+    assert not start.targets.requires_grad, "targets follow by averaging alone"
     assert start.alpha.tolist() == [[1], [1]]
     assert start.largest.tolist() == [2, 5, 1], "1 where there is no bound"
     first, second = start.both(start.critics, states, torch.zeros(2, 7, 2))

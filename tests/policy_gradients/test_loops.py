@@ -237,6 +237,8 @@ def test_solved_at_by_hand() -> None:
     assert solved_at(steps, returns).tolist() == [30.0, math.inf, 50.0]
     assert solved_at(steps, returns, in_a_row=1).tolist() == [10.0, 10.0, 30.0]
     assert solved_at(steps[:2], returns[:, :2]).tolist() == [math.inf] * 3
+    with pytest.raises(ValueError, match="in_a_row is 0"):
+        solved_at(steps, returns, in_a_row=0)
 
 
 def test_snapshots_keep_the_first_policy_that_passed() -> None:

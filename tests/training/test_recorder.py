@@ -11,7 +11,7 @@ from torch import Tensor
 from rl_helpers.policy_gradients.a2c import A2CConfig, train_a2c
 from rl_helpers.policy_gradients.ppo import PPOConfig, train_ppo
 from rl_helpers.training import recorder
-from rl_helpers.training.networks import initial_parameters
+from rl_helpers.training.networks import ActorCritic, initial_parameters
 from rl_helpers.training.recorder import evaluate_snapshots
 from rl_helpers.training.seeds import seed_generators
 from tests.policy_gradients.plain_loops import SAME_START, layers
@@ -124,10 +124,19 @@ class Bar:
         self.closed = True
 
 
+def test_the_bar_follows_the_slowest_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bar = Bar()
+    monkeypatch.setattr(recorder, "progress", lambda *_: bar)
+    nets = ActorCritic(SIZES, (4, 1), torch.zeros(2, 10), torch.zeros(2, 5))
+    run = recorder.Recorder("X", "CartPole-v1", nets, total_steps=100, evaluate_every=50, seed=0)
+    for steps in ([30, 80], [55, 5], [90, 90]):
+        run.losses(torch.zeros(2), torch.zeros(2))
+        run.iteration(steps)
+    assert bar.seen == [0, 30, 85, 100]
+
+
 @pytest.mark.parametrize("live", [True, False])
-def test_progress_is_counted_in_steps_of_the_slowest_seed(
-    monkeypatch: pytest.MonkeyPatch, live: bool
-) -> None:
+def test_progress_is_counted_in_steps(monkeypatch: pytest.MonkeyPatch, live: bool) -> None:
     bars: list[Bar] = []
 
     def bar(**options: object) -> Bar:
