@@ -22,6 +22,7 @@ from playwright.sync_api import (
     expect,
 )
 
+from tests.book import contents
 from tools.site import EXPLORER, PACK, build_folder
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -55,6 +56,10 @@ def patience(seconds: float, *tabs: Page) -> Iterator[None]:
 
 
 SITE = build_folder() / "html"
+FIRST = "chapters/intro.html"
+# These have a slider and a checked equation, sections a folded solution too; no other page has.
+SECTIONS = sorted(f"{name}.html" for name in contents.SECTIONS)
+SHOWN = [FIRST, *SECTIONS]
 
 
 @functools.cache

@@ -13,11 +13,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from rl_helpers.frames import unpack
-from tests.book import contents
 from tests.book.browser import (
     DESKTOP,
+    FIRST,
     OPEN_ALL,
     PHONE,
+    SECTIONS,
+    SHOWN,
     SITE,
     Reader,
     explorers,
@@ -29,12 +31,8 @@ from tools.environment import ROOT
 pytestmark = [pytest.mark.site, pytest.mark.usefixtures("site")]
 
 PAGES = pages()
-FIRST = "chapters/intro.html"
 SEARCH = "search.html"
 EXPLORED = [page for page in PAGES if explorers(page)]
-# These have a slider and a checked equation, sections a folded solution too; no other page has.
-SECTIONS = sorted(f"{name}.html" for name in contents.SECTIONS)
-SHOWN = [FIRST, *SECTIONS]
 
 SAMPLE = 5  # frames of each explorer that are compared with its pack
 

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.book.browser import (
+    FIRST,
     PATIENCE,
     PHONE,
     SITE,
@@ -23,11 +24,7 @@ from tools.site import served
 pytestmark = [pytest.mark.site, pytest.mark.usefixtures("site")]
 
 PAGES = pages()
-FIRST, LEDGER, INDEX = (
-    "chapters/intro.html",
-    "chapters/outlook/ledger.html",
-    "chapters/outlook/equations.html",
-)
+LEDGER, INDEX = "chapters/outlook/ledger.html", "chapters/outlook/equations.html"
 REFERENCE = "article a.reference.internal[href*='#']:not(:is(.check-ledger, .equation-index) a)"
 SECTION = "chapters/mdp/bellman-optimality.html"
 

@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.book import contents
-from tests.book.browser import DESKTOP, OPEN_ALL, PHONE, Reader, pages, text
+from tests.book.browser import DESKTOP, OPEN_ALL, PHONE, SHOWN, Reader, pages, text
 from tools.site import LAYOUT_SHIFT, OBSERVE, PACK, page_weight, weight
 
 pytestmark = [pytest.mark.site, pytest.mark.usefixtures("site")]
 
 PAGES = pages()
-FIRST = "chapters/intro.html"
-SHOWN = [FIRST, *sorted(f"{name}.html" for name in contents.SECTIONS)]  # with checked equations
 ARTICLES = [page for page in PAGES if "<article>" in text(page)]
 LOOKS = {DESKTOP: "light", PHONE: "dark"}
 NARROW = {PHONE: [PHONE, 360], DESKTOP: [640]}  # 640 CSS pixels are a window of 1280 at 200 %
