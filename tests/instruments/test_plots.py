@@ -92,6 +92,13 @@ def test_no_band_of_nothing(seeds: int, band: tuple[int, int]) -> None:
         plots.note_runs(Figure().subplots(), seeds, band)
 
 
+def test_a_band_of_all_runs_in_a_part_of_a_figure_is_the_whole_figures() -> None:
+    figure = Figure()
+    upper, _ = figure.subfigures(2)
+    plots.note_runs(upper.subplots(), 2, (0, 100))
+    assert plots.runs_shown(figure) == [{"seeds": 2, "band": [0, 100]}]
+
+
 def test_an_arrow_leads_across_the_gap_between_two_panels() -> None:
     figure = Figure(figsize=(6, 2))
     left, right = figure.subplots(1, 2)

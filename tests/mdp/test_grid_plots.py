@@ -118,6 +118,14 @@ def test_arrows_are_as_long_as_probable(world: GridWorld) -> None:
     np.testing.assert_allclose((np.array(lengths) / lengths[0]) ** 2, [1, 1 / 2, 1 / 6])
 
 
+def test_grid_worlds_share_a_figure_below_their_labels() -> None:
+    left, right = grid_plots.grid_axes(Figure(figsize=(8, 3)))
+    first, second = left.get_position(), right.get_position()
+    edges = [first.x0, first.y0, first.y1, second.x1]
+    assert edges == pytest.approx([0.005, 0.02, 0.87, 0.995])
+    assert second.x0 - first.x1 == pytest.approx(0.08 * first.width)
+
+
 def test_arrows_lead_to_the_goal() -> None:
     """The plot and the transitions agree on what up is: following the arrows arrives."""
     world = gridworld(["S..", "##.", "G.."], slip=0.0)

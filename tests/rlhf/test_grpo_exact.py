@@ -85,6 +85,14 @@ def test_the_objective_by_hand() -> None:
     assert charged == pytest.approx(found - ((k[0] + k[1]) / 2 + k[2]) / 2)
 
 
+def test_a_million_groups_can_be_listed_and_no_more() -> None:
+    uniform = torch.full((1_001,), 1e-3).double().log()
+    step = group_coefficients(uniform[:1_000], torch.arange(1_000).double(), 2, leave_one_out)
+    assert step.sum() == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match=r"1001\^2 groups are too many"):
+        group_coefficients(uniform, torch.arange(1_001).double(), 2, leave_one_out)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
