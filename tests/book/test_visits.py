@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.book.browser import DESKTOP, OPEN_ALL, PHONE, SHOWN, Reader, pages, text
+from tests.book.axe import complaints, start_axe
+from tests.book.browser import DESKTOP, OPEN_ALL, PHONE, SHOWN, Reader, explorers, pages, text
 from tools.site import LAYOUT_SHIFT, OBSERVE, PACK, page_weight, weight
 
 pytestmark = [pytest.mark.site, pytest.mark.usefixtures("site")]
@@ -106,6 +107,7 @@ class Visit:
     cut_code: list[str]
     previews: list[dict[str, Any]]
     narrow: dict[int, Narrow]
+    complaints: list[str]
 
 
 Visits = Callable[[str, int], Visit]
@@ -130,9 +132,11 @@ def visit(reader: Reader, page: str, width: int) -> Visit:
         cut_formulas, cut_code = tab.evaluate(CUT_FORMULAS), tab.evaluate(CUT_CODE)
         previews = tab.evaluate(PREVIEWED) if page in ARTICLES else []
         narrow = {each: narrowed(tab, each) for each in NARROW[width]}
+        start_axe(tab)
+        axe = complaints(tab, width, theme)
         return Visit(
             list(watch.problems), theme, titles, size, moved,
-            marks, cut_formulas, cut_code, previews, narrow,
+            marks, cut_formulas, cut_code, previews, narrow, axe,
         )  # fmt: skip
 
 
@@ -164,12 +168,19 @@ def test_a_page_is_quiet_and_asks_no_other_host(visits: Visits, page: str, width
     assert (seen.theme, seen.titles) == (LOOKS[width], 1)
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page != "404.html"]
-)  # for servers alone
+# `404.html` is for servers alone, and pages with an explorer are opened as files to move its sliders.
+@pytest.mark.parametrize("page", [p for p in PAGES if p != "404.html" and not explorers(p)])
 def test_a_page_is_quiet_as_a_file(offline_reader: Reader, page: str) -> None:
     with offline_reader.opens(page) as (tab, _):
         assert tab.locator("h1").count() == 1
+
+
+@both
+@every_page
+def test_axe_has_no_complaint(visits: Visits, page: str, width: int) -> None:
+    """In each theme at one width: colours do not depend on the width, nor sizes on the theme."""
+    found = visits(page, width).complaints
+    assert not found, f"{page}:\n" + "\n".join(found)
 
 
 @both
