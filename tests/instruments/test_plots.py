@@ -94,8 +94,7 @@ def test_no_band_of_nothing(seeds: int, band: tuple[int, int]) -> None:
 
 def test_a_band_of_all_runs_in_a_part_of_a_figure_is_the_whole_figures() -> None:
     figure = Figure()
-    upper, _ = figure.subfigures(2)
-    plots.note_runs(upper.subplots(), 2, (0, 100))
+    plots.note_runs(figure.subfigures(2)[0].subplots(), 2, (0, 100))
     assert plots.runs_shown(figure) == [{"seeds": 2, "band": [0, 100]}]
 
 
