@@ -297,7 +297,7 @@ class SACRun:
 
     Args:
         steps: environment steps of one seed at each evaluation [k].
-        returns: mean undiscounted return of the greedy policy over 20 episodes [seeds, k].
+        returns: mean undiscounted return of the median actions over 20 episodes [seeds, k].
         nets: the networks at each evaluation.
     """
 

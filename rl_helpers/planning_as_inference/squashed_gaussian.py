@@ -36,7 +36,7 @@ def gaussian_log_prob(
 def log_tanh_slope(u: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """log(1 - tanh²(u)), the logarithm of tanh's slope, without cancellation.
 
-    Source: the stable form under eq-tanh-logprob.
+    Source: eq-tanh-slope.
 
     >>> import torch
     >>> u = torch.tensor(10.0)

@@ -98,7 +98,7 @@ class Language:
 
     @cached_property
     def prefixes(self) -> Int[Tensor, "responses max_words"]:
-        """Prefix in which each token was chosen; behind the end, the ended one or, if longer, 0."""
+        """Prefix in which each token was chosen; 0 behind the end."""
         path = [torch.zeros(self.n_responses, dtype=torch.long)]
         for token in self.tokens.T[:-1]:
             word = token != self.end
