@@ -39,7 +39,7 @@ INSTALL = """\
 import importlib.util
 
 if importlib.util.find_spec("rl_helpers") is None:
-    %pip install --quiet "rl-helpers @ git+{repository}@{revision}\""""
+    %pip install --quiet "rl-helpers[dask] @ git+{repository}@{revision}\""""
 READ = (
     "This notebook is the page {page} of the book *{book}*, with the outputs of the book's own run."
 )
@@ -47,8 +47,8 @@ RUN_HERE = (
     "To run it, begin with the cell below: where the book's helpers are missing, it installs them."
 )
 RUN_ELSEWHERE = (
-    "To run it you need the book's helpers: `pip install .` in a copy of the book's source installs "
-    "them, and with them all that the notebook imports."
+    "To run it you need the book's helpers: `pip install '.[dask]'` in a copy of the book's source "
+    "installs them, and with them all that the notebook imports."
 )
 SLIDERS = "Figures with sliders are shown at their start; they move once their cells have run."
 SHOWN = ("image/png", "text/plain")  # of an output: what needs no style sheet and no script

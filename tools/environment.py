@@ -142,7 +142,7 @@ def install(kind: str) -> None:
 
 
 def install_node() -> None:
-    """Fetch the site's two npm packages with the npm that came from PyPI into .venv."""
+    """Fetch the npm packages of the site and of its tests with the npm that came from PyPI."""
     command = [str(VENV / "bin" / "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     print("Installing package-lock.json", flush=True)
     run(command, "Installing the npm packages")

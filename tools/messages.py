@@ -25,7 +25,7 @@ NO_VENV = (
 )
 NO_WHEEL = (
     "A pinned package is not there for this Python or platform (see the line above). "
-    "Python 3.11 to 3.13 are known to work: make book PYTHON=python3.12"
+    "The book is tested with Python 3.11: make book PYTHON=python3.11"
 )
 
 # Searched in this order: a lost connection also ends in "No matching distribution found".

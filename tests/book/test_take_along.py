@@ -130,7 +130,7 @@ def test_a_solution_is_folded_below_its_own_heading(alone: NotebookNode) -> None
 
 
 def test_it_says_how_to_run_it(alone: NotebookNode) -> None:
-    assert "pip install ." in alone.cells[0].source
+    assert "pip install '.[dask]'" in alone.cells[0].source
     assert alone.cells[0].source.startswith("# A page\n\n> This notebook")
 
 
