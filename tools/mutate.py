@@ -30,6 +30,8 @@ from tools.messages import Stop
 from tools.mutants import Mutant, mutants
 
 COPIED = [
+    "_toc.yml",
+    "chapters",
     "rl_helpers",
     "tests",
     "tools",
@@ -184,6 +186,14 @@ def sample(n: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(every, min(n, len(every)))
 
 
+def copy_book(folder: Path) -> None:
+    """Copy what the quick tests and the sections read into a new folder."""
+    folder.mkdir()
+    for name in COPIED:
+        place = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        place(ROOT / name, folder / name)
+
+
 def main(n: int = 200, seed: int = 0) -> int:
     """Plant a sample of mutants, print the score and the survivors; 1 if there are any."""
     drawn = sample(n, seed)
@@ -194,10 +204,7 @@ def main(n: int = 200, seed: int = 0) -> int:
         copies: queue.Queue[Path] = queue.Queue()
         for number in range(WORKERS):
             copy = Path(folder) / str(number)
-            for name in COPIED:
-                place = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-                copy.mkdir(exist_ok=True)
-                place(ROOT / name, copy / name)
+            copy_book(copy)
             copies.put(copy)
 
         def within(job: Callable[..., str], *arguments: object) -> str:

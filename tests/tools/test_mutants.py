@@ -129,3 +129,9 @@ def test_who_noticed(
     # the third run is the section's without the mutant
     assert [text == source for text in seen] == [False, False, True, False][: len(seen)]
     assert file.read_text("utf8") == source
+
+
+def test_the_quick_tests_run_in_a_copy(tmp_path: Path) -> None:
+    mutate.copy_book(tmp_path / "book")
+    trouble = mutate.tests_trouble(tmp_path / "book", ["tests/instruments/test_validation.py"])
+    assert not trouble, trouble
