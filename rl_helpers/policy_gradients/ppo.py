@@ -287,7 +287,7 @@ def diagnose(
         epsilon: the clip range of the iteration.
 
     Returns:
-        For each seed `kl`, the divergence of the policy from the old one, and its
+        For each seed `kl`, an estimate of KL(old || new), and the policy's
         `entropy`, both in nats; `clip_fraction`, the share of ratios outside the
         interval; `explained_variance` of the targets by the old critic; and
         `target_spread`, the targets' standard deviation.
