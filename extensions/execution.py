@@ -164,7 +164,10 @@ def execute(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]
     sections = read_sections(env)
     cache = open_cache(Path(app.config.nb_execution_cache_path))
     keys = {docname: key_of(app.srcdir, notebook) for docname, notebook in sections.items()}
-    stale = {d: deepcopy(nb) for d, nb in sections.items() if not from_cache(cache, nb, keys[d])}
+    found = {docname: from_cache(cache, nb, keys[docname]) for docname, nb in sections.items()}
+    # What took too long runs again: the machine may have been busy.
+    slow = {docname for docname, it in found.items() if it and it[1] > limit}
+    stale = {d: deepcopy(nb) for d, nb in sections.items() if d in slow or not found[d]}
     execute_stale(env, stale, keys, cache)
 
     folder = build_folder(app.srcdir)

@@ -44,7 +44,7 @@ def reinforce_broken_arm(
     noise: float = 0.5,
     baseline: float = 0.05,
 ) -> BrokenArmRun:
-    """REINFORCE with entropy, one logit an arm; after `steps` pulls the likeliest pays 0.
+    """REINFORCE with entropy; after `steps` pulls the likeliest arm pays 0.
 
     Args:
         means: mean reward of each arm [K].
