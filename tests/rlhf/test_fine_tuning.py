@@ -123,3 +123,8 @@ def test_prompts_outside_the_language() -> None:
     x = torch.tensor([[0, 2]] * 2)
     with pytest.raises(ValueError, match=r"prompts is .*; this language has 0 to 1"):
         sft_loss(speaker(), TINY, x, torch.zeros_like(x))
+
+
+def test_unless_it_is_asked_for_the_butler_has_one_block_of_two_heads() -> None:
+    shape = sft_shape(SftConfig(), butler)
+    assert (shape.width, shape.n_heads, shape.n_layers) == (32, 2, 1)
