@@ -166,14 +166,15 @@ def execute(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]
     keys = {docname: key_of(app.srcdir, notebook) for docname, notebook in sections.items()}
     found = {docname: from_cache(cache, nb, keys[docname]) for docname, nb in sections.items()}
     # What took too long runs again: the machine may have been busy.
-    slow = {docname for docname, it in found.items() if it and it[1] > limit}
-    stale = {d: deepcopy(nb) for d, nb in sections.items() if d in slow or not found[d]}
+    stale = {d: deepcopy(sections[d]) for d, it in found.items() if not it or it[1] > limit}
     execute_stale(env, stale, keys, cache)
 
     folder = build_folder(app.srcdir)
     digests, seconds = {}, {}
     for docname, notebook in sections.items():
-        cached = from_cache(cache, notebook, keys[docname])
+        cached = found[docname]
+        if docname in stale:
+            cached = from_cache(cache, notebook, keys[docname])
         assert cached is not None, f"{docname} was executed, but its cached notebook is not found"
         executed, seconds[docname] = cached
         text = nbformat.writes(executed) + "\n"
