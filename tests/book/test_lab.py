@@ -26,7 +26,7 @@ from tools.process import end
 pytestmark = pytest.mark.site
 
 CHAPTERS = ROOT / "chapters"
-SECTIONS = ["mdp/decision-processes.md", "policy-gradients/ppo.md"]
+SECTIONS = ["mdp/decision-processes.md", "policy-gradients/bandits.md"]
 TOKEN = "only-for-this-test"
 NOT_IN_A_BOX = ("section", "equation", "figure")
 LIMIT = 150  # seconds for all of it
