@@ -47,6 +47,16 @@ CUT_FORMULAS = """
   .filter((box) => !box.closest("table") && box.scrollWidth > box.clientWidth + 1)
   .map((box) => box.textContent.trim().slice(0, 60))
 """
+CUT_FIGURES = """
+() => [...document.querySelectorAll(".explore-figure svg")].filter((figure) => {
+  const box = figure.getBoundingClientRect();
+  return [...figure.querySelectorAll("use:not([clip-path] use)")].some((sign) => {
+    const at = sign.getBoundingClientRect();
+    const out = Math.max(at.right - box.right, box.left - at.left, at.bottom - box.bottom, box.top - at.top);
+    return at.width && out > 0.6;
+  });
+}).map((figure) => figure.closest(".explore").dataset.explore)
+"""
 CUT_CODE = """
 () => [...document.querySelectorAll("main pre")]
   .filter((box) => !box.checkVisibility() || box.scrollWidth > box.clientWidth)
@@ -105,6 +115,7 @@ class Visit:
     marks: list[dict[str, Any]]
     cut_formulas: list[str]
     cut_code: list[str]
+    cut_figures: list[str]
     previews: list[dict[str, Any]]
     narrow: dict[int, Narrow]
     complaints: list[str]
@@ -130,13 +141,14 @@ def visit(reader: Reader, page: str, width: int) -> Visit:
         )
         tab.evaluate(OPEN_ALL)
         cut_formulas, cut_code = tab.evaluate(CUT_FORMULAS), tab.evaluate(CUT_CODE)
+        cut_figures = tab.evaluate(CUT_FIGURES)
         previews = tab.evaluate(PREVIEWED) if page in ARTICLES else []
         narrow = {each: narrowed(tab, each) for each in NARROW[width]}
         start_axe(tab)
         axe = complaints(tab, width, theme)
         return Visit(
             list(watch.problems), theme, titles, size, moved,
-            marks, cut_formulas, cut_code, previews, narrow, axe,
+            marks, cut_formulas, cut_code, cut_figures, previews, narrow, axe,
         )  # fmt: skip
 
 
@@ -222,6 +234,12 @@ def test_formulas_fit_the_column_on_a_desktop(visits: Visits, page: str) -> None
 def test_code_fits_the_column_on_a_desktop(visits: Visits, page: str) -> None:
     cut = visits(page, DESKTOP).cut_code
     assert not cut, f"{page}: break these lines, or those below them: {cut}"
+
+
+@every_page
+def test_a_figure_shows_its_labels_whole(visits: Visits, page: str) -> None:
+    cut = visits(page, DESKTOP).cut_figures
+    assert not cut, f"{page}: labels or marks reach out of the picture in {cut}"
 
 
 @every_page
