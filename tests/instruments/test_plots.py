@@ -98,6 +98,12 @@ def test_a_band_of_all_runs_in_a_part_of_a_figure_is_the_whole_figures() -> None
     assert plots.runs_shown(figure) == [{"seeds": 2, "band": [0, 100]}]
 
 
+def test_a_panel_has_two_axes_and_no_frame() -> None:
+    with mpl.rc_context(plots.STYLE):
+        spines = Figure().subplots().spines
+    assert {name for name, line in spines.items() if line.get_visible()} == {"left", "bottom"}
+
+
 def test_an_arrow_leads_across_the_gap_between_two_panels() -> None:
     figure = Figure(figsize=(6, 2))
     left, right = figure.subplots(1, 2)

@@ -241,6 +241,12 @@ def test_rows_that_differ_within_a_state() -> None:
     policy = TablePolicy(language, place_and_last_word(language))
     with pytest.raises(ValueError, match="one row for each state"):
         policy.parameters(torch.randn(2, 7, 3).log_softmax(-1))
+    first = torch.full((2, 7, 3), -9.0)
+    often = policy.states.mode().values  # a state of more than one prefix
+    first[..., (policy.states == often).nonzero()[0, 0], :] -= 1
+    for off in (first, -first):  # the other rows of its state lie above the first, or below it
+        with pytest.raises(ValueError, match="off by 1"):
+            policy.parameters(off)
 
 
 @pytest.mark.parametrize("states", [[0, 1, 2], [0, 1, 2, 3, 4, 3, 6], [1, 2, 3, 4, 5, 6, 7]])

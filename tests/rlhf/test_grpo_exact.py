@@ -105,6 +105,7 @@ def test_a_million_groups_can_be_listed_and_no_more() -> None:
             "some must be used",
         ),
         (lambda: sd_weight(0.0, 2), "p is 0"),
+        (lambda: sd_weight(1.0, 2), "p is 1"),
         (lambda: sd_weight(0.5, 1), "group is 1"),
     ],
 )

@@ -292,6 +292,8 @@ def test_what_has_no_maximum_is_refused() -> None:
         fit_bradley_terry(twice, x[:, 1].sigmoid())
     with pytest.raises(ValueError, match="do not tell all features apart"):
         fit_bradley_terry(x, x[:, 1].sigmoid(), counts=torch.zeros(30, dtype=torch.float64))
+    with pytest.raises(ValueError, match="do not tell all features apart"):  # the second alone
+        fit_bradley_terry(torch.stack([x, twice]), x[:, 1].sigmoid().expand(2, -1))
     shared = fit_bradley_terry(twice, x[:, 1].sigmoid(), ridge=0.1)
     torch.testing.assert_close(shared[0], shared[1])
 
