@@ -162,6 +162,8 @@ def test_bad_input(untyped: None) -> None:
         soft_value_iteration(mdp, 1.0, half / 2)
     with pytest.raises(ValueError, match="Q holds 1 values"):
         soft_maximum(np.array([[math.nan, 0.0]]), 1.0)
+    with pytest.raises(ValueError, match="Q holds 1 values"):
+        boltzmann(np.array([[math.inf, 0.0]]), 1.0)
     with pytest.raises(ValueError, match=r"tol is 0\.0; it must be positive"):
         soft_value_iteration(mdp, 1.0, tol=0.0)
     with pytest.raises(ValueError, match="max_sweeps is 0"):
