@@ -12,7 +12,7 @@ from rl_helpers.policy_gradients.a2c import A2CConfig, train_a2c
 from rl_helpers.policy_gradients.ppo import PPOConfig, train_ppo
 from rl_helpers.training import recorder
 from rl_helpers.training.networks import ActorCritic, initial_parameters
-from rl_helpers.training.recorder import evaluate_snapshots
+from rl_helpers.training.recorder import evaluate_snapshots, start_snapshots
 from rl_helpers.training.seeds import seed_generators
 from tests.policy_gradients.plain_loops import SAME_START, layers
 
@@ -35,6 +35,12 @@ KNOWN = {
     "to and fro": (25.0, 60.0),
     "balancing": (500, 500),
 }
+
+
+@pytest.mark.parametrize(("total", "points"), [(29, [10, 20]), (30, [10, 20, 30])])
+def test_the_last_point_is_within_the_run(total: int, points: list[int]) -> None:
+    snapshots = start_snapshots(torch.zeros(2, 1), total, evaluate_every=10)
+    assert snapshots.steps.tolist() == points
 
 
 @pytest.mark.parametrize("batch", [2_048, 100, 20])
