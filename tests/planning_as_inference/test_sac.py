@@ -99,10 +99,10 @@ def test_first_networks() -> None:
 def test_both_critics_pay_for_their_own_distance() -> None:
     """Where every next state is terminal the target is the reward: half of each mean square is paid."""
     start, draw = nets(), torch.Generator().manual_seed(0)
-    d, D = hills(1).single_observation_space.shape[0], hills(1).single_action_space.shape[0]
-    of = [torch.randn(2, 5, n, generator=draw) for n in (d, D, 1, d)]
-    batch = Transitions(of[0], of[1], of[2][..., 0], of[3], torch.ones(2, 5))
-    loss = sac.critic_loss(start, batch, torch.zeros(2, 5, D), gamma=0.9)
+    states, actions = torch.randn(2, 5, 3, generator=draw), torch.randn(2, 5, 2, generator=draw)
+    rewards = torch.randn(2, 5, generator=draw)
+    batch = Transitions(states, actions, rewards, states, torch.ones(2, 5))
+    loss = sac.critic_loss(start, batch, torch.zeros(2, 5, 2), gamma=0.9)
     first, second = start.both(start.critics, batch.states, batch.actions) - batch.rewards
     assert not torch.equal(first, second)
     torch.testing.assert_close(loss, (first**2).mean(-1) / 2 + (second**2).mean(-1) / 2)
