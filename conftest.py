@@ -46,8 +46,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Execute notebooks again as the build did; all other tests see the live instruments."""
     if not is_notebook(item):
         return (yield)
+    from extensions.forking import fork_kernels
     from extensions.kernels import KERNEL_ENV
 
+    fork_kernels()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in KERNEL_ENV.items():
             patch.setenv(name, value)

@@ -38,6 +38,7 @@ from sphinx.errors import ConfigError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
+from extensions.forking import fork_kernels
 from extensions.kernels import SectionFailed, kernels_killed, run
 from extensions.keys import execution_key
 from tools.leftovers import PATTERNS
@@ -242,6 +243,7 @@ def configure(app: Sphinx, config: Config) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.setup_extension("myst_nb")
+    fork_kernels()
     app.add_role("run-time", RunTime())
     app.connect("config-inited", configure)
     app.connect("env-get-outdated", execute)
