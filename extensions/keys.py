@@ -11,6 +11,8 @@ import ast
 import hashlib
 import platform
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from IPython.core.inputtransformer2 import TransformerManager
@@ -41,31 +43,27 @@ def helpers(root: Path, cells: Iterable[str]) -> set[Path]:
     found: set[Path] = set()
     waiting = [TransformerManager().transform_cell(cell) for cell in cells]
     while waiting:
-        for path in imported(root, waiting.pop()) - found:
+        named = {path for name in imported(waiting.pop()) for path in files(root, name)}
+        for path in named - found:
             found.add(path)
             waiting.append(path.read_text("utf8"))
     return found
 
 
-def imported(root: Path, code: str) -> set[Path]:
-    """Return the files of the package that a piece of code names in its imports.
+@cache
+def imported(code: str) -> frozenset[str]:
+    """Return what a piece of code imports; of `from a import b`, where b may be a module, `a.b`.
 
     Code that cannot be parsed fails when it runs; here it imports nothing.
     """
-    try:
-        tree = ast.parse(code)
-    except SyntaxError:
-        return set()
-    return {path for name in modules(tree) for path in files(root, name)}
-
-
-def modules(tree: ast.Module) -> Iterator[str]:
-    """Name what is imported; of `from a import b`, where b may be a module, `a.b`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    names = set[str]()
+    with suppress(SyntaxError):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)
 
 
 def files(root: Path, name: str) -> Iterator[Path]:

@@ -38,13 +38,13 @@ class Lock:
 def read(text: str) -> dict[str, Lock]:
     """Return the locks of a page's equations as they are now."""
     trees = [(cell.code, sources.parsed(cell.code)) for cell in sources.cells(text)]
+    cells = [
+        (sources.skeleton(tree), set(sources.texts(tree))) if tree else (code, code)
+        for code, tree in trees
+    ]
     locks = {}
     for equation in sources.equations(text):
-        code = [
-            sources.skeleton(tree) if tree else code
-            for code, tree in trees
-            if equation.label in (sources.texts(tree) if tree else code)
-        ]
+        code = [shape for shape, said in cells if equation.label in said]
         digest = hashlib.sha256(json.dumps(code).encode()).hexdigest()[:16]
         locks[equation.label] = Lock(equation.latex, digest)
     return locks
