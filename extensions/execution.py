@@ -137,7 +137,8 @@ def execute_stale(
     before = json.loads(timings.read_text()) if timings.is_file() else {}
     if stale:
         logger.info("executing %d sections", len(stale))
-    slowest_first = sorted(stale, key=lambda docname: -before.get(docname, 1e9))
+    # The slowest first; of those whose time is not known the last, since later parts train more.
+    slowest_first = sorted(sorted(stale, reverse=True), key=lambda name: -before.get(name, 1e9))
     with ThreadPoolExecutor(os.cpu_count()) as pool, kernels_killed(pool, running):
         tasks = {}
         for docname in slowest_first:

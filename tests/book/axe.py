@@ -10,14 +10,16 @@ from tools.environment import ROOT
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 # axe judges no text on gradients, such as the shadows at the ends of what scrolls. It would look for
 # minutes at what is alike: the inside of a figure, hidden from screen readers; each sign of a formula,
-# which has the colour of the text around it; and each word of code, where one of each kind is enough.
+# which has the colour of the text around it, and its MathML, which axe has no rules for; and each word
+# of code, where one of each kind is enough.
 PREPARE = """
 () => {
   const plain = new CSSStyleSheet(); // a <style> would be against the page's policy
   plain.replaceSync("* { background-image: none !important }");
   document.adoptedStyleSheets.push(plain);
   document.querySelectorAll(".explore-figure svg").forEach((figure) => figure.replaceChildren());
-  document.querySelectorAll(".katex-html").forEach((formula) => formula.replaceChildren(formula.textContent));
+  const formulas = document.querySelectorAll(".katex-html, math");
+  formulas.forEach((formula) => formula.replaceChildren(formula.textContent));
   const kinds = new Set();
   for (const word of document.querySelectorAll("pre span")) {
     const kind = [word, word.closest("pre"), word.closest("div")].map((x) => x?.className).join();

@@ -33,8 +33,9 @@ PAGES = pages()
 SEARCH = "search.html"
 EXPLORED = [page for page in PAGES if explorers(page)]
 
-# One section of each part: what a page shows without scripts is written by the same code everywhere.
-PLAIN = [FIRST, *{Path(page).parent: page for page in SECTIONS}.values()]
+# One section of each part: what a page shows without scripts, or from a server, is written by the same
+# code everywhere.
+ONE_OF_EACH = [FIRST, *{Path(page).parent: page for page in SECTIONS}.values()]
 
 SAMPLE = 5  # frames of each explorer that are compared with its pack
 
@@ -197,8 +198,10 @@ def test_each_slider_moves_its_figure_in_a_page_opened_as_a_file(
             assert_shows_its_frame(tab, name, pack)
 
 
-@pytest.mark.parametrize("page", EXPLORED)
-def test_each_explorer_shows_the_frames_of_its_pack(reader: Reader, page: str) -> None:
+@pytest.mark.parametrize("page", ONE_OF_EACH)
+def test_explorers_show_the_frames_of_their_packs_on_a_server_too(
+    reader: Reader, page: str
+) -> None:
     with reader.opens(page) as (tab, _):
         for name, pack in explorers(page).items():
             shape = [len(values) for values in pack["values"]]
@@ -213,7 +216,7 @@ def test_each_explorer_shows_the_frames_of_its_pack(reader: Reader, page: str) -
 # ---- Without JavaScript -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PLAIN)
+@pytest.mark.parametrize("page", ONE_OF_EACH)
 def test_without_javascript_explorers_show_one_frame_and_solutions_open(
     reader: Reader, page: str
 ) -> None:

@@ -36,14 +36,15 @@ print(dict(
 ))"""
 
 
-@pytest.fixture
-def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[object, forking.Server]]:
-    """Kernels are forked, from servers of this test's own; return these."""
+@pytest.fixture(scope="module")
+def forks() -> Iterator[dict[object, forking.Server]]:
+    """Kernels are forked, from servers of these tests' own; return these."""
     factory, servers = KernelProvisionerFactory.instance(), dict[object, forking.Server]()
-    monkeypatch.setattr(factory, "default_provisioner_name", "local-provisioner")
-    monkeypatch.setattr(forking.ForkingProvisioner, "servers", servers)
-    forking.fork_kernels()
-    yield servers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factory, "default_provisioner_name", "local-provisioner")
+        patch.setattr(forking.ForkingProvisioner, "servers", servers)
+        forking.fork_kernels()
+        yield servers
     for server in servers.values():
         server.socket.close()
         assert server.process.wait(10) == 0
@@ -91,7 +92,10 @@ def test_what_libraries_read_on_loading_has_a_server_of_its_own(
     ask = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     plain, other = run(tmp_path, ask), run(tmp_path, ask, ATEN_CPU_CAPABILITY="default")
     assert other == ["DEFAULT\n"] != plain
-    assert len(forks) == 2
+    _, second = forks.values()
+    second.socket.close()
+    assert second.process.wait(10) == 0
+    del forks[list(forks)[1]]
 
 
 def test_it_ends_when_it_is_told_to_and_when_its_server_ends(
@@ -116,10 +120,11 @@ def test_it_ends_when_it_is_told_to_and_when_its_server_ends(
     server.socket.close()
     assert server.process.wait(10) == 0
     psutil.Process(kernel.pid).wait(10)
+    forks.clear()
 
 
 def test_a_server_that_cannot_load_is_reported(
-    forks: dict[object, forking.Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forks: dict[object, forking.Server], tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match=r"kernels are forked from ended \(exit 1\)"):
         run(tmp_path, "1", MPLBACKEND="none such")

@@ -5,6 +5,7 @@ A wrong label of an equation is planted in test_ledger.py.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -668,8 +669,11 @@ def spoil(notebook: NotebookNode, change: Callable[[NotebookNode], bool]) -> int
 
 def test_in_a_number_and_in_a_frame(tmp_path: Path) -> None:
     """Both in one notebook, executed once: nbval must name these two cells and no other."""
-    built = sorted((build_folder() / "notebooks").glob("chapters/mdp/*.ipynb"))
-    for path in built:
+    built = build_folder() / "notebooks"
+    seconds = json.loads((build_folder() / "timings.json").read_text())
+    for path in (
+        built / f"{docname}.ipynb" for docname in sorted(seconds, key=seconds.__getitem__)
+    ):
         notebook = nbformat.read(path, as_version=4)
         number, frame = spoil(notebook, spoil_number), spoil(notebook, spoil_frame)
         if number is not None and frame is not None:
