@@ -131,3 +131,11 @@ def test_a_server_that_cannot_load_is_reported(
     (server,) = forks.values()
     forks.clear()
     assert server.process.returncode == 1
+
+
+def test_elsewhere_kernels_start_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = KernelProvisionerFactory.instance()
+    monkeypatch.setattr(factory, "default_provisioner_name", "local-provisioner")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    forking.fork_kernels()
+    assert factory.default_provisioner_name == "local-provisioner"
