@@ -1,4 +1,4 @@
-"""Kernels in a tenth of the time: forked from a process that has loaded what sections load.
+"""Kernels in a quarter of the time: forked from a process that has loaded what sections load.
 
 An interpreter with torch, SciPy and Matplotlib takes three seconds to start, and every section wants
 its own, in the build and again in its test. `fork_kernels` has the kernels of this process forked
@@ -19,12 +19,13 @@ import subprocess
 import sys
 import threading
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import psutil
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+
+from tools.environment import ROOT
 
 LOADED = (
     "torch",
@@ -52,7 +53,6 @@ READ_ON_LOADING = (
 )  # fmt: skip
 BACKEND = "module://matplotlib_inline.backend_inline"  # what kernels set for Matplotlib
 MOST_BYTES = 2**20  # of a request: its variables
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Forked:

@@ -46,8 +46,13 @@ def forks() -> Iterator[dict[object, forking.Server]]:
         forking.fork_kernels()
         yield servers
     for server in servers.values():
-        server.socket.close()
-        assert server.process.wait(10) == 0
+        end(server)
+
+
+def end(server: forking.Server) -> None:
+    """End a server as the process that started it does."""
+    server.socket.close()
+    assert server.process.wait(10) == 0
 
 
 def run(folder: Path, *cells: str, **env: str) -> list[str]:
@@ -92,10 +97,8 @@ def test_what_libraries_read_on_loading_has_a_server_of_its_own(
     ask = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     plain, other = run(tmp_path, ask), run(tmp_path, ask, ATEN_CPU_CAPABILITY="default")
     assert other == ["DEFAULT\n"] != plain
-    _, second = forks.values()
-    second.socket.close()
-    assert second.process.wait(10) == 0
-    del forks[list(forks)[1]]
+    _, second = forks
+    end(forks.pop(second))
 
 
 def test_it_ends_when_it_is_told_to_and_when_its_server_ends(
@@ -117,8 +120,7 @@ def test_it_ends_when_it_is_told_to_and_when_its_server_ends(
 
     kernel = server.fork(["-f", str(tmp_path / "file.json")], here, dict(os.environ), 2)
     time.sleep(1)  # it watches its parent once it has begun
-    server.socket.close()
-    assert server.process.wait(10) == 0
+    end(server)
     psutil.Process(kernel.pid).wait(10)
     forks.clear()
 

@@ -20,6 +20,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from extensions import forking
 from extensions.kernels import KERNEL_ENV
 from tests.planting import run_section
 from tools import sources
@@ -30,8 +31,6 @@ pytestmark = pytest.mark.site
 
 
 # ---- In a helper --------------------------------------------------------------------------------
-
-LIBRARIES = ["torch", "matplotlib.pyplot", "scipy.optimize", "gymnasium", "IPython", "jaxtyping"]
 
 # file, what it says, what it is made to say, a section that uses it
 HELPERS = [
@@ -606,7 +605,7 @@ HELPERS = [
 def warm() -> ForkServerContext:
     """Processes that have the libraries loaded: that takes longer than most mistakes live."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.planting", *LIBRARIES])
+    context.set_forkserver_preload(["tests.planting", *forking.LOADED])
     return context
 
 
